@@ -1,0 +1,34 @@
+"""From images to a report on post-training pruning; see README.md and config.yaml."""
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: Path(workflow.basedir) / "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/calibrate.smk"
+include: "rules/prune.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+report: "report/workflow.rst"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report/report.md",
+        f"{RESULTS}/metrics.csv",
+        f"{RESULTS}/claims.json",

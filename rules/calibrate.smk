@@ -1,0 +1,24 @@
+# Needs: the dataset.
+# Makes: a calibration set per seed, drawn from the train split.
+
+
+rule calibrate:
+    input:
+        dataset=DATASET,
+    output:
+        calibration=f"{RESULTS}/calibration/seed-{{seed}}.safetensors",
+    params:
+        settings=lambda wildcards: {"seed": int(wildcards.seed), **study["calibration"]},
+        code=digest.of("calibrate.py"),
+    log:
+        f"{LOGS}/calibration/seed-{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/calibration/seed-{{seed}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    conda:
+        "../envs/sparsecnn.yaml"
+    script:
+        "../scripts/calibrate.py"

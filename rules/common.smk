@@ -1,0 +1,97 @@
+# Needs: the configuration.
+# Makes: `study` (the checked configuration), paths, wildcards, and for each rule the settings
+# and the code digest that decide whether it runs again.
+
+import os
+import sys
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+SOURCE = Path(workflow.basedir) / "src"
+# Jobs import the library from here, with or without an installation, on any node.
+sys.path.insert(0, str(SOURCE))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])
+)
+
+from sparsecnn.digest import CodeDigest
+from sparsecnn.errors import UserError
+from sparsecnn.registry import module_of
+from sparsecnn.study.config import complete_config, variant_settings
+
+
+def checked_config():
+    schema = Path(workflow.basedir) / "schemas/config.schema.yaml"
+    try:
+        return complete_config(config, yaml.safe_load(schema.read_text()))
+    except UserError as error:
+        raise WorkflowError(f"wrong configuration\n{error}") from None
+
+
+study = checked_config()
+digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
+
+RESULTS = f"results/{study['study']}"
+LOGS = f"logs/{study['study']}"
+BENCHMARKS = f"{RESULTS}/.benchmarks"
+DATASET = f"{RESULTS}/data/dataset.safetensors"
+RUN = RESULTS + "/{model}/epochs-{epochs}/seed-{seed}"
+
+
+wildcard_constraints:
+    model="|".join(study["models"]),
+    epochs=r"\d+",
+    seed=r"\d+",
+    variant="|".join(study["variants"]),
+    network="|".join(["dense", *study["variants"]]),
+
+
+def networks(pattern, variants):
+    """`pattern` filled in for every trained network (once per budget) and variant."""
+    budgets = {
+        (model, regime[model]) for regime in study["regimes"].values() for model in study["models"]
+    }
+    return [
+        pattern.format(model=model, epochs=epochs, seed=seed, variant=variant, network=variant)
+        for model, epochs in sorted(budgets)
+        for seed in study["seeds"]
+        for variant in variants
+    ]
+
+
+def gpus():
+    """GPUs that a computing job asks for: none where it would run on the CPU."""
+    has_gpu = study["device"] == "cuda" or Path("/dev/nvidia0").exists()
+    return int(has_gpu and study["device"] in ("auto", "cuda"))
+
+
+def compute(mem_mb, runtime):
+    """Resources of a job that computes with torch; memory in MB and time in minutes."""
+    return dict(
+        gpu=gpus(),
+        device=study["device"],
+        mem_mb=lambda wildcards, attempt: mem_mb * attempt,
+        runtime=lambda wildcards, attempt: runtime * attempt,
+    )
+
+
+def training_settings(wildcards):
+    return {
+        "model": wildcards.model,
+        "width": study["models"][wildcards.model]["width"],
+        "epochs": int(wildcards.epochs),
+        "seed": int(wildcards.seed),
+        "recipe": study["training"],
+    }
+
+
+def model_code(script):
+    """Digest of a script that runs one network."""
+    return lambda wildcards: digest.of(script, [module_of("model", wildcards.model)])
+
+
+def pruning_code(wildcards):
+    method = study["variants"][wildcards.variant]["method"]
+    modules = [module_of("model", wildcards.model), module_of("method", method)]
+    return digest.of("prune.py", modules)

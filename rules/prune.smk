@@ -1,0 +1,25 @@
+# Needs: a dense network and the calibration set of its seed.
+# Makes: a pruned network per variant, and a table of its layers.
+
+
+rule prune:
+    input:
+        dense=f"{RUN}/dense.safetensors",
+        calibration=f"{RESULTS}/calibration/seed-{{seed}}.safetensors",
+    output:
+        pruned=f"{RUN}/{{variant}}/pruned.safetensors",
+        layers=f"{RUN}/{{variant}}/layers.csv",
+    params:
+        settings=lambda wildcards: variant_settings(study, wildcards.variant),
+        code=pruning_code,
+    log:
+        f"{LOGS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/{{variant}}/prune.log",
+    benchmark:
+        f"{BENCHMARKS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/{{variant}}/prune.tsv"
+    threads: study["threads"]
+    resources:
+        **compute(mem_mb=6000, runtime=60),
+    conda:
+        "../envs/sparsecnn.yaml"
+    script:
+        "../scripts/prune.py"

@@ -1,0 +1,39 @@
+"""Make the canonical dataset from its source (rule `dataset`)."""
+
+from pathlib import Path
+from typing import Any
+
+from sparsecnn.artifacts import Manifest, write_json
+from sparsecnn.data.dataset import Normalization, channel_statistics, save_dataset
+from sparsecnn.data.dataset import summary as summarize
+from sparsecnn.job import run_job
+from sparsecnn.registry import resolve
+
+
+def main(
+    source: Path | list[Path],
+    cache: str,
+    dataset: Path,
+    summary: Path,
+    settings: dict[str, Any],
+    code: str,
+) -> None:
+    """Read the images, check them, write the dataset and its summary."""
+    read = resolve("dataset", settings["name"])
+    images = read(source or None, Path(cache))
+    given = settings["normalization"]
+    normalization = Normalization(**given) if given else channel_statistics(images.train_images)
+    manifest = save_dataset(
+        dataset, images, normalization, Manifest(kind="dataset", settings=settings, code=code)
+    )
+    write_json(
+        summary,
+        summarize(images, normalization, settings["name"], manifest.content),
+        Manifest("dataset_summary", settings, code, parents={"dataset": manifest.content}),
+    )
+
+
+if __name__ == "__main__":
+    from snakemake.script import snakemake
+
+    run_job(snakemake, main)

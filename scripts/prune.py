@@ -1,0 +1,50 @@
+"""Prune one network (rule `prune`)."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sparsecnn.artifacts import Manifest, write_table, write_tensors
+from sparsecnn.data.calibration import batches, load_calibration
+from sparsecnn.device import choose_device, device_name
+from sparsecnn.job import run_job
+from sparsecnn.models.network import read_network
+from sparsecnn.pruning import prune
+from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
+
+
+def main(
+    dense: Path,
+    calibration: Path,
+    pruned: Path,
+    layers: Path,
+    settings: dict[str, Any],
+    code: str,
+    device: str,
+) -> None:
+    """Prune the dense network on its calibration set; write its weights and its layers."""
+    model, parent = read_network(dense, "dense")
+    images, calibration_manifest = load_calibration(calibration)
+    on = choose_device(device)
+    model.to(on)
+    inputs = batches(images, batch_size=256, device=on)
+    options = {k: v for k, v in settings.items() if k != "bn_recalibration"}
+    result = prune(model, inputs, **options)
+    if settings["bn_recalibration"]:
+        recalibrate_batchnorm(model, inputs)
+    manifest = Manifest(
+        kind="pruned",
+        settings={**parent.settings, "pruning": settings},
+        code=code,
+        parents={"dense": parent.content, "calibration": calibration_manifest.content},
+        files={layers.name: write_table(layers, [asdict(layer) for layer in result.layers])},
+        device=device_name(on),
+        seconds=result.seconds,
+    )
+    write_tensors(pruned, model.state_dict(), manifest)
+
+
+if __name__ == "__main__":
+    from snakemake.script import snakemake
+
+    run_job(snakemake, main)

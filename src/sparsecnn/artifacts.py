@@ -1,0 +1,205 @@
+"""Read and write the files that stages exchange, each with a manifest.
+
+Tensors are safetensors with the manifest in the header; metrics are JSON with a `manifest`
+key. A manifest says what made the file (settings, code digest, parents, versions, date) and
+carries `content`, the sha256 of what the file holds. `content` leaves out the manifest, so two
+runs that compute the same thing have equal `content` although their dates differ.
+Reading recomputes it: a truncated or altered file is refused by name.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsecnn.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_HEADER_KEY = "manifest"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Where an artifact comes from. All fields are plain JSON values."""
+
+    kind: str
+    """What the file is: dataset, calibration, dense, pruned, metrics, claims."""
+    settings: dict[str, Any]
+    """The settings that made it, exactly as the rule declared them."""
+    code: str
+    """Digest of the code that made it (see `sparsecnn.digest`)."""
+    parents: dict[str, str] = field(default_factory=dict)
+    """`content` of each artifact it was made from, by role."""
+    files: dict[str, str] = field(default_factory=dict)
+    """sha256 of each table written beside it, by file name."""
+    device: str = "cpu"
+    """Name of the device that computed it."""
+    seconds: float = 0.0
+    """Wall time of the training or pruning itself, without start-up and files."""
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    """UTC, ISO 8601."""
+    content: str = ""
+    """sha256 over the tensors or the JSON value; set on writing, checked on reading."""
+
+
+def environment() -> dict[str, str]:
+    """Versions of what computes the numbers: python, torch, numpy and the processor type."""
+    packages = {name: version(name) for name in ("torch", "numpy")}
+    return {"python": platform.python_version(), **packages, "machine": platform.machine()}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], manifest: Manifest) -> Manifest:
+    """Write tensors (moved to the CPU, made contiguous) with their manifest, atomically.
+
+    Returns the manifest as stored. Raises `UserError` when the disk refuses the file.
+    """
+    from safetensors.torch import save_file  # torch takes seconds to import; JSON stages skip it
+
+    stored = {name: t.detach().cpu().contiguous() for name, t in sorted(tensors.items())}
+    manifest = _complete(manifest, _tensor_content(stored))
+    header = {_HEADER_KEY: json.dumps(asdict(manifest), sort_keys=True)}
+    atomic_write(path, lambda temporary: save_file(stored, temporary, metadata=header))
+    return manifest
+
+
+def read_tensors(path: Path, kind: str) -> tuple[dict[str, "Tensor"], Manifest]:
+    """Read tensors (on the CPU) and their manifest.
+
+    Raises `UserError` if the file is missing, truncated, altered, or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except (SafetensorError, OSError) as error:
+        raise UserError(_refusal(path, f"it cannot be read ({error})")) from None
+    manifest = _parse_manifest(path, header.get(_HEADER_KEY), kind)
+    _check_content(path, manifest, _tensor_content(tensors))
+    return tensors, manifest
+
+
+def write_json(path: Path, value: Any, manifest: Manifest) -> Manifest:
+    """Write a JSON value (no NaN or infinity) with its manifest, atomically."""
+    manifest = _complete(manifest, _json_content(value))
+    document = {"manifest": asdict(manifest), "value": value}
+    text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+    return manifest
+
+
+def read_json(path: Path, kind: str) -> tuple[Any, Manifest]:
+    """Read a JSON value and its manifest; `UserError` as in `read_tensors`."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        value, header = document["value"], json.dumps(document["manifest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(_refusal(path, f"it cannot be read ({error})")) from None
+    manifest = _parse_manifest(path, header, kind)
+    _check_content(path, manifest, _json_content(value))
+    return value, manifest
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows as CSV, atomically; columns as in the first row. Returns the file's sha256."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue())
+    return file_sha256(path)
+
+
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Run `write` on a temporary file beside `path`, flush it to disk, rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        os.close(handle)
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _complete(manifest: Manifest, content: str) -> Manifest:
+    return Manifest(
+        **{
+            **asdict(manifest),
+            "versions": environment(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "content": content,
+        }
+    )
+
+
+def _tensor_content(tensors: Mapping[str, "Tensor"]) -> str:
+    import torch
+
+    digest = hashlib.sha256(sys.byteorder.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _json_content(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _parse_manifest(path: Path, text: str | None, kind: str) -> Manifest:
+    if text is None:
+        raise UserError(_refusal(path, "it has no manifest"))
+    try:
+        manifest = Manifest(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise UserError(_refusal(path, f"its manifest is not ours ({error})")) from None
+    if manifest.kind != kind:
+        raise UserError(_refusal(path, f"it holds a {manifest.kind!r}, expected a {kind!r}"))
+    return manifest
+
+
+def _check_content(path: Path, manifest: Manifest, content: str) -> None:
+    if manifest.content != content:
+        raise UserError(_refusal(path, "its content differs from its manifest (altered or damaged)"))
+
+
+def _refusal(path: Path, reason: str) -> str:
+    return f"{path}: {reason}; delete the file and run snakemake again to make it anew"

@@ -1,0 +1,1 @@
+"""Datasets: sources, the canonical form, augmentation, calibration sets."""

@@ -1,0 +1,102 @@
+"""Calibration sets: the few train images that pruning looks at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sparsecnn.artifacts import Manifest, read_tensors, write_tensors
+from sparsecnn.data.augmentation import normalize
+from sparsecnn.data.dataset import (
+    Dataset,
+    Normalization,
+    normalization_from,
+    normalization_tensors,
+)
+from sparsecnn.errors import UserError
+from sparsecnn.seeding import derive_seed
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Train images in the order drawn, on the CPU, with what normalizes them."""
+
+    images: Tensor
+    """uint8, shape (N, C, H, W)."""
+    indices: Tensor
+    """int64, shape (N,): positions in the train split, all different."""
+    normalization: Normalization
+
+
+def draw_calibration_set(
+    dataset: Dataset, normalization: Normalization, size: int, seed: int, class_balanced: bool
+) -> CalibrationSet:
+    """Draw `size` images from the train split, without replacement, in random order.
+
+    Class-balanced: every class gives equally many; where `size` is no multiple of the number of
+    classes, the classes that give one more are drawn too.
+
+    Raises `UserError` when `size` is below 1, or more than the train split or a class can give.
+    """
+    available = len(dataset.train_labels)
+    if not 1 <= size <= available:
+        raise UserError(
+            f"calibration.images: {size} is not possible; the train split has {available} images, "
+            f"choose 1 to {available}"
+        )
+    generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
+    if class_balanced:
+        indices = _balanced(dataset, size, generator)
+    else:
+        indices = torch.randperm(available, generator=generator)[:size]
+    return CalibrationSet(dataset.train_images[indices], indices, normalization)
+
+
+def _balanced(dataset: Dataset, size: int, generator: torch.Generator) -> Tensor:
+    labels, classes = dataset.train_labels, dataset.classes
+    counts = torch.bincount(labels, minlength=len(classes))
+    share, remainder = divmod(size, len(classes))
+    with_spare = torch.nonzero(counts > share).squeeze(1)
+    if counts.min() < share or len(with_spare) < remainder:
+        smallest = int(counts.argmin())
+        raise UserError(
+            f"calibration.images: {size} is not possible with equal counts per class; class "
+            f"{classes[smallest]!r} has only {counts[smallest]} train images; choose at most "
+            f"{int(counts.min()) * len(classes)}, or set calibration.class_balanced to false"
+        )
+    drawn = torch.randperm(len(with_spare), generator=generator)[:remainder]
+    take = torch.full_like(counts, share)
+    take[with_spare[drawn]] += 1
+    order = torch.randperm(len(labels), generator=generator)
+    chosen = [order[labels[order] == c][:n] for c, n in enumerate(take.tolist())]
+    indices = torch.cat(chosen)
+    return indices[torch.randperm(size, generator=generator)]
+
+
+def save_calibration(path: Path, calibration: CalibrationSet, manifest: Manifest) -> Manifest:
+    """Write a calibration set; returns the manifest as stored."""
+    tensors = {
+        "images": calibration.images,
+        "indices": calibration.indices,
+        **normalization_tensors(calibration.normalization),
+    }
+    return write_tensors(path, tensors, manifest)
+
+
+def load_calibration(path: Path) -> tuple[CalibrationSet, Manifest]:
+    """Read what `save_calibration` wrote; `UserError` as in `artifacts.read_tensors`."""
+    tensors, manifest = read_tensors(path, "calibration")
+    normalization = normalization_from(tensors)
+    return CalibrationSet(tensors["images"], tensors["indices"], normalization), manifest
+
+
+def batches(calibration: CalibrationSet, batch_size: int, device: torch.device) -> list[Tensor]:
+    """Normalized network inputs, float32, shape (batch, C, H, W), on `device`.
+
+    A list, because pruning iterates over them once per layer.
+    """
+    return [
+        normalize(chunk.to(device), calibration.normalization)
+        for chunk in calibration.images.split(batch_size)
+    ]

@@ -1,0 +1,82 @@
+"""Digest of exactly the code that a job runs.
+
+Snakemake does not track imported modules. Each rule therefore declares, as a param, a digest
+over its script and every `sparsecnn` module that the script reaches through imports.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import grimp
+
+EXCLUDED = frozenset({"sparsecnn.registry"})
+"""Modules whose text does not count; see the note in `sparsecnn.registry`."""
+
+
+class CodeDigest:
+    """Digests of the scripts of one source tree; the import graph is built once."""
+
+    def __init__(self, scripts: Path, package: Path) -> None:
+        self._scripts = scripts
+        self._package = package
+        self._graph = grimp.build_graph(package.name, cache_dir=None)
+        self._texts: dict[Path, str] = {}
+
+    def of(self, script: str, modules: Iterable[str] = ()) -> str:
+        """Hexadecimal digest (16 digits) of `script` and all that it and `modules` import.
+
+        Parameters
+        ----------
+        script
+            File name inside the scripts folder.
+        modules
+            Dotted names of further modules that the job loads by name (registry entries).
+        """
+        path = self._scripts / script
+        roots = {*_imports(path, self._graph.modules), *modules}
+        closure = set(roots).union(*(self._graph.find_upstream_modules(m) for m in roots))
+        digest = hashlib.sha256(self._canonical(path).encode())
+        for module in sorted(closure - EXCLUDED):
+            digest.update(f"\n# {module}\n{self._canonical(self._file(module))}".encode())
+        return digest.hexdigest()[:16]
+
+    def _file(self, module: str) -> Path:
+        path = self._package.parent.joinpath(*module.split("."))
+        return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+    def _canonical(self, path: Path) -> str:
+        if path not in self._texts:
+            self._texts[path] = canonical_code(path.read_text(encoding="utf-8"))
+        return self._texts[path]
+
+
+def canonical_code(source: str) -> str:
+    """Source text reduced to what runs: no comments, docstrings or formatting."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [s for s in body if not _is_bare_string(s)]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def _is_bare_string(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _imports(script: Path, known: set[str]) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found & known

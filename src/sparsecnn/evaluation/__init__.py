@@ -1,0 +1,1 @@
+"""Accuracy, and proof that a pruned network has the pattern it claims."""

@@ -1,0 +1,61 @@
+"""Accuracy and loss of a network on a labelled set."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sparsecnn.data.augmentation import normalize
+from sparsecnn.data.dataset import Normalization
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What `evaluate` measures."""
+
+    top1: float
+    """Percent of images whose highest logit is their class."""
+    loss: float
+    """Mean cross-entropy in nats."""
+    per_class: tuple[float, ...]
+    """Percent correct among the images of each class."""
+    n: int
+    """Number of images."""
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    normalization: Normalization,
+    num_classes: int,
+    device: torch.device,
+    batch_size: int = 1000,
+) -> Accuracy:
+    """Evaluate `model` (set to eval mode, moved to `device`).
+
+    Parameters
+    ----------
+    images
+        uint8, (N, C, H, W).
+    labels
+        int64, (N,); every class below `num_classes` occurs.
+    """
+    model.to(device, memory_format=torch.channels_last).eval()
+    correct = torch.zeros(num_classes, dtype=torch.int64, device=device)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        target = target.to(device)
+        inputs = normalize(batch.to(device), normalization)
+        logits = model(inputs.contiguous(memory_format=torch.channels_last)).float()
+        loss_sum += functional.cross_entropy(logits, target, reduction="sum")
+        correct += torch.bincount(target[logits.argmax(1) == target], minlength=num_classes)
+    counts = torch.bincount(labels, minlength=num_classes)
+    return Accuracy(
+        top1=100 * int(correct.sum()) / len(labels),
+        loss=float(loss_sum) / len(labels),
+        per_class=tuple((100 * correct.cpu() / counts).tolist()),
+        n=len(labels),
+    )

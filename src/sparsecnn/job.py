@@ -1,0 +1,60 @@
+"""What every job does around its work: logging, and errors a user can read."""
+
+import inspect
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from sparsecnn.errors import UserError
+
+logger = logging.getLogger("sparsecnn")
+
+
+def run_job(job: Any, main: Callable[..., None]) -> None:
+    """Call `main` with the named inputs, outputs, params and resources of a Snakemake job.
+
+    `main` states what it needs in its signature: paths arrive as `Path` (lists of paths as
+    lists), params as they are, `threads` as an int, string resources such as `device` by name.
+    What is logged goes to the terminal and to the rule's log file. A `UserError` ends the job
+    with one line; any other exception with its traceback, also in the log.
+    """
+    _start_logging(Path(job.log[0]))
+    started = time.monotonic()
+    try:
+        main(**_arguments(job, main))
+    except UserError as error:
+        logger.error("error: %s", error)
+        sys.exit(1)
+    except Exception:
+        logger.exception("the job failed; this is a defect, please report it with this log")
+        sys.exit(1)
+    logger.info("finished in %.1f s", time.monotonic() - started)
+
+
+def _arguments(job: Any, main: Callable[..., None]) -> dict[str, Any]:
+    available: dict[str, Any] = {"threads": job.threads, **dict(job.resources.items())}
+    for group in (job.input, job.output):
+        available |= {name: _paths(value) for name, value in group.items()}
+    available |= dict(job.params.items())
+    return {name: available[name] for name in inspect.signature(main).parameters}
+
+
+def _paths(value: str | Iterable[str]) -> Path | list[Path]:
+    return Path(value) if isinstance(value, str) else [Path(v) for v in value]
+
+
+def _start_logging(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = "/".join(path.with_suffix("").parts[1:])
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=[logging.FileHandler(path, mode="w", encoding="utf-8")],
+    )
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter(f"[{name}] %(message)s"))
+    logging.getLogger().addHandler(terminal)

@@ -1,0 +1,64 @@
+"""Damped Hessians and their triangular factors, with a way out when they fail."""
+
+import logging
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+_ESCALATION = (1.0, 10.0, 100.0)
+"""Factors on the damping, tried in this order; then the same again in float64."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """V, upper triangular with V V^T = H + damping, of each group's Hessian."""
+
+    upper: Tensor
+    """Shape (groups, columns, columns), of the dtype of the Hessian."""
+    damping: float
+    """The damping that was needed, as a fraction of the mean diagonal."""
+    notes: list[str] = field(default_factory=list)
+
+
+def damped(hessian: Tensor, damping: float) -> Tensor:
+    """H + damping * mean(diag H) * I, with the diagonal of dead columns set to the mean.
+
+    A column is dead when its diagonal is zero: no input ever reached it, so nothing couples it
+    to the others. The mean is over the live columns, which makes the result independent of the
+    scale of the inputs.
+
+    Parameters
+    ----------
+    hessian
+        Shape (groups, columns, columns).
+    """
+    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+    live = diagonal > 0
+    mean = diagonal.sum(-1, keepdim=True) / live.sum(-1, keepdim=True).clamp(min=1)
+    mean = torch.where(mean > 0, mean, 1.0)
+    result = hessian.clone()
+    result.diagonal(dim1=-2, dim2=-1).copy_(torch.where(live, diagonal, mean) + damping * mean)
+    return result
+
+
+def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
+    """Factor the damped Hessian H = V V^T with V upper triangular.
+
+    The inverse of V is the upper Cholesky factor U of the inverse, H^-1 = U^T U, that
+    arXiv 2301.00774 works with; V gives the same updates without forming any inverse.
+    A factorisation that fails is repeated with 10 and 100 times the damping, then in float64.
+    """
+    notes: list[str] = []
+    for dtype in dict.fromkeys((hessian.dtype, torch.float64)):
+        for escalation in _ESCALATION:
+            tried = max(damping, 1e-8) * escalation if escalation > 1 else damping
+            matrix = damped(hessian.to(dtype), tried).flip(-2, -1)
+            lower, info = torch.linalg.cholesky_ex(matrix)
+            if not info.any() and lower.diagonal(dim1=-2, dim2=-1).isfinite().all():
+                return Factor(lower.flip(-2, -1).to(hessian.dtype), tried, notes)
+            notes.append(f"Cholesky failed in {str(dtype)[6:]} at damping {tried:g}")
+            logger.warning("%s", notes[-1])
+    raise ArithmeticError("the Hessian has no Cholesky factor even at 100 times the damping")

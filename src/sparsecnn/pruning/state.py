@@ -1,0 +1,47 @@
+"""Run a model for calibration and leave it as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients inside; every module's own mode is restored afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 inside: float32 products are float32 products."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    saved = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, saved, strict=True):
+            backend.fp32_precision = precision
+
+
+@contextmanager
+def restored_on_error(weights: dict[str, nn.Parameter]) -> Iterator[None]:
+    """Put the weights back as they were if anything is raised inside."""
+    saved = {name: weight.detach().clone() for name, weight in weights.items()}
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(saved[name])
+        raise

@@ -1,0 +1,1 @@
+"""From metrics to claims, figures and the report; needs no torch."""

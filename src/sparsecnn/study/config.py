@@ -1,0 +1,142 @@
+"""Check a study's configuration and fill in its defaults."""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from sparsecnn.errors import UserError
+from sparsecnn.registry import names
+
+_REMOVABLE = ("models", "regimes", "variants")
+
+
+def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with null entries removed and every default filled in.
+
+    Raises `UserError` with one line per mistake: key, value, what is allowed.
+    """
+    schema = _with_registered_names(schema)
+    complete = copy.deepcopy(dict(config))
+    for section in _REMOVABLE:
+        entries = complete.get(section)
+        if isinstance(entries, dict):
+            complete[section] = {k: v for k, v in entries.items() if v is not None}
+    errors = Draft202012Validator(schema).iter_errors(complete)
+    problems = [line for error in errors for line in _describe(error)]
+    if not problems:
+        _fill_defaults(complete, schema, schema["$defs"])
+        problems = list(_contradictions(complete))
+    if problems:
+        raise UserError("\n".join(problems))
+    return complete
+
+
+def variant_settings(config: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """All settings of one pruned network: the shared ones, the method's, the variant's own."""
+    own = config["variants"][variant]
+    shared = config["methods"].get(own["method"], {})
+    return {**config["pruning"], **shared, **own}
+
+
+def _with_registered_names(schema: Mapping[str, Any]) -> dict[str, Any]:
+    filled = copy.deepcopy(dict(schema))
+    for kind in ("dataset", "model", "method"):
+        filled["$defs"][f"{kind}_name"]["enum"] = names(kind)
+    return filled
+
+
+def _fill_defaults(value: Any, schema: Mapping[str, Any], defs: Mapping[str, Any]) -> None:
+    if not isinstance(value, dict):
+        return
+    properties = schema.get("properties", {})
+    for key, part in properties.items():
+        if "default" in part:
+            value.setdefault(key, copy.deepcopy(part["default"]))
+    for key, child in value.items():
+        part = properties.get(key, schema.get("additionalProperties"))
+        if isinstance(part, dict):
+            _fill_defaults(child, part, defs)
+
+
+def _describe(error: ValidationError) -> Iterator[str]:
+    """One line for each mistake that a schema error stands for."""
+    where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
+    value = json.dumps(error.instance, ensure_ascii=False, default=str)
+    match error.validator:
+        case "additionalProperties":
+            allowed = list(error.schema["properties"])
+            for key in sorted(set(error.instance) - set(allowed), key=str):
+                yield f"{_join(where, key)}: unknown key{_nearest(str(key), allowed)}"
+        case "required":
+            missing = [key for key in error.validator_value if key not in error.instance]
+            yield f"{where}: {', '.join(missing)} missing"
+        case "enum" if error.parent is not None or "propertyNames" in error.absolute_schema_path:
+            yield f"{where}: unknown name {value}{_nearest(error.instance, error.validator_value)}"
+        case "enum":
+            yield f"{where}: {value} is not allowed{_nearest(error.instance, error.validator_value)}"
+        case "not" | "pattern" if "propertyNames" in error.absolute_schema_path:
+            yield f"{where}: {value} cannot be a name here (letters, digits and _; not 'dense')"
+        case "pattern":
+            yield f"{where}: {value} is not of the form {error.validator_value}"
+        case "type":
+            allowed_types = error.validator_value
+            text = " or ".join([allowed_types] if isinstance(allowed_types, str) else allowed_types)
+            yield f"{where}: {value} is not of type {text}"
+        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
+            word = {
+                "minimum": "at least",
+                "exclusiveMinimum": "more than",
+                "maximum": "at most",
+                "exclusiveMaximum": "less than",
+            }[error.validator]
+            yield f"{where}: {value} is not allowed, it must be {word} {error.validator_value}"
+        case "minItems" | "minProperties":
+            yield f"{where}: must not be empty"
+        case "uniqueItems":
+            yield f"{where}: {value} names something twice"
+        case "oneOf":
+            yield f"{where}: {value} is neither null nor a mean and std of three numbers each"
+        case _:
+            yield f"{where}: {error.message}"
+
+
+def _join(where: str, key: Any) -> str:
+    return str(key) if where == "the configuration" else f"{where}.{key}"
+
+
+def _nearest(word: Any, allowed: list[Any]) -> str:
+    close = get_close_matches(str(word), [str(a) for a in allowed], n=1)
+    options = ", ".join(str(a) for a in allowed)
+    return f", did you mean {close[0]}?" if close else f"; allowed: {options}"
+
+
+def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
+    dataset = config["dataset"]
+    if dataset["name"] == "image_folder" and dataset["source"] is None:
+        yield "dataset.source: image_folder needs a folder or an archive of images"
+    if dataset["name"] == "digits" and dataset["source"] is not None:
+        yield "dataset.source: digits come with scikit-learn; use null"
+    for regime, budgets in config["regimes"].items():
+        for model in sorted(set(config["models"]) - set(budgets)):
+            yield f"regimes.{regime}: gives no epochs for {model}"
+        for model in sorted(set(budgets) - set(names("model"))):
+            yield f"regimes.{regime}.{model}: unknown model{_nearest(model, names('model'))}"
+    for variant in config["variants"]:
+        settings = variant_settings(config, variant)
+        kept, group = map(int, settings["pattern"].split(":"))
+        if kept >= group:
+            yield (
+                f"variants.{variant}: pattern {settings['pattern']!r} keeps {kept} of {group} "
+                "weights; N must be smaller than M in N:M"
+            )
+        foreign = sorted(set(settings) - _keys_of(config, settings["method"]))
+        for key in foreign:
+            yield f"variants.{variant}.{key}: method {settings['method']} has no such setting"
+
+
+def _keys_of(config: Mapping[str, Any], method: str) -> set[str]:
+    return {"method", *config["pruning"], *config["methods"].get(method, {})}

@@ -1,0 +1,68 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+import sparsecnn
+from sparsecnn.digest import CodeDigest, canonical_code
+
+PACKAGE = Path(sparsecnn.__file__).parent
+SCRIPTS = PACKAGE.parents[1] / "scripts"
+
+JOBS = {
+    "train resnet18": ("train.py", ["sparsecnn.models.resnet"]),
+    "train vgg16": ("train.py", ["sparsecnn.models.vgg"]),
+    "calibrate": ("calibrate.py", []),
+    "prune magnitude": ("prune.py", ["sparsecnn.models.vgg", "sparsecnn.pruning.magnitude"]),
+    "prune sparsegpt": ("prune.py", ["sparsecnn.models.vgg", "sparsecnn.pruning.sparsegpt"]),
+    "evaluate": ("evaluate.py", ["sparsecnn.models.vgg"]),
+    "report": ("report.py", []),
+}
+ALL = set(JOBS)
+
+
+def digests(root):
+    digest = CodeDigest(root / "scripts", root / "src" / "sparsecnn")
+    return {job: digest.of(script, modules) for job, (script, modules) in JOBS.items()}
+
+
+@pytest.fixture
+def tree(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "src" / "sparsecnn")
+    shutil.copytree(SCRIPTS, tmp_path / "scripts")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("src/sparsecnn/pruning/magnitude.py", {"prune magnitude"}),
+        ("src/sparsecnn/pruning/sparsegpt.py", {"prune sparsegpt"}),
+        ("src/sparsecnn/pruning/hessian.py", {"prune magnitude", "prune sparsegpt"}),
+        ("src/sparsecnn/models/resnet.py", {"train resnet18"}),
+        ("src/sparsecnn/training/loop.py", {"train resnet18", "train vgg16"}),
+        ("src/sparsecnn/evaluation/accuracy.py", {"evaluate"}),
+        ("src/sparsecnn/study/report.py", {"report"}),
+        ("src/sparsecnn/data/calibration.py", {"calibrate", "prune magnitude", "prune sparsegpt"}),
+        ("src/sparsecnn/registry.py", set()),
+        ("src/sparsecnn/artifacts.py", ALL),
+        ("scripts/calibrate.py", {"calibrate"}),
+    ],
+)
+def test_an_edit_changes_the_jobs_that_run_it(tree, file, changed):
+    before = digests(tree)
+    path = tree / file
+    path.write_text(path.read_text() + "\nEDITED = 1\n")
+    after = digests(tree)
+    assert {job for job in JOBS if before[job] != after[job]} == changed
+
+
+def test_comments_docstrings_and_formatting_do_not_count(tree):
+    before = digests(tree)
+    for path in tree.rglob("*.py"):
+        path.write_text("# a comment\n" + path.read_text().replace("\n\n\n", "\n\n\n\n"))
+    assert digests(tree) == before
+    assert canonical_code('def f(a):\n    """Say."""\n    return (a)') == canonical_code(
+        "def f(a): return a  # done"
+    )
+    assert canonical_code("def f(a): return a") != canonical_code("def f(a): return -a")
