@@ -14,7 +14,7 @@ env: .venv/.ready
 	touch $@
 
 demo: env
-	$(BIN)/snakemake --cores all --configfile studies/demo.yaml
+	$(BIN)/snakemake --cores all --configfile studies/demo.yaml --quiet host rules
 	$(BIN)/python scripts/summary.py results/demo
 
 study: env
@@ -30,7 +30,7 @@ lint: env
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=src $(BIN)/lint-imports
 
 format: env
 	$(BIN)/ruff check --fix

@@ -7,18 +7,18 @@ rule calibrate:
         dataset=DATASET,
     output:
         calibration=f"{RESULTS}/calibration/seed-{{seed}}.safetensors",
-    params:
-        settings=lambda wildcards: {"seed": int(wildcards.seed), **study["calibration"]},
-        code=digest.of("calibrate.py"),
     log:
         f"{LOGS}/calibration/seed-{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/calibration/seed-{{seed}}.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=10,
-    conda:
-        "../envs/sparsecnn.yaml"
+    params:
+        settings=lambda wildcards: {"seed": int(wildcards.seed), **study["calibration"]},
+        code=digest.of("calibrate.py"),
     script:
         "../scripts/calibrate.py"

@@ -3,6 +3,7 @@
 # and the code digest that decide whether it runs again.
 
 import os
+import shutil
 import sys
 
 import yaml
@@ -11,8 +12,10 @@ from snakemake.exceptions import WorkflowError
 SOURCE = Path(workflow.basedir) / "src"
 # Jobs import the library from here, with or without an installation, on any node.
 sys.path.insert(0, str(SOURCE))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])
+os.environ.update(
+    PYTHONPATH=os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")]).rstrip(
+        os.pathsep
+    )
 )
 
 from sparsecnn.digest import CodeDigest
@@ -36,7 +39,7 @@ RESULTS = f"results/{study['study']}"
 LOGS = f"logs/{study['study']}"
 BENCHMARKS = f"{RESULTS}/.benchmarks"
 DATASET = f"{RESULTS}/data/dataset.safetensors"
-RUN = RESULTS + "/{model}/epochs-{epochs}/seed-{seed}"
+RUN = f"{RESULTS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}"
 
 
 wildcard_constraints:
@@ -50,10 +53,14 @@ wildcard_constraints:
 def networks(pattern, variants):
     """`pattern` filled in for every trained network (once per budget) and variant."""
     budgets = {
-        (model, regime[model]) for regime in study["regimes"].values() for model in study["models"]
+        (model, regime[model])
+        for regime in study["regimes"].values()
+        for model in study["models"]
     }
     return [
-        pattern.format(model=model, epochs=epochs, seed=seed, variant=variant, network=variant)
+        pattern.format(
+            model=model, epochs=epochs, seed=seed, variant=variant, network=variant
+        )
         for model, epochs in sorted(budgets)
         for seed in study["seeds"]
         for variant in variants
@@ -62,8 +69,8 @@ def networks(pattern, variants):
 
 def gpus():
     """GPUs that a computing job asks for: none where it would run on the CPU."""
-    has_gpu = study["device"] == "cuda" or Path("/dev/nvidia0").exists()
-    return int(has_gpu and study["device"] in ("auto", "cuda"))
+    here = shutil.which("nvidia-smi") is not None
+    return int(study["device"] == "cuda" or (study["device"] == "auto" and here))
 
 
 def compute(mem_mb, runtime):
@@ -95,3 +102,20 @@ def pruning_code(wildcards):
     method = study["variants"][wildcards.variant]["method"]
     modules = [module_of("model", wildcards.model), module_of("method", method)]
     return digest.of("prune.py", modules)
+
+
+def dataset_source(wildcards):
+    # `ancient`: its name is a setting, and a new date does not make other images.
+    source = study["dataset"]["source"]
+    return ancient(source) if source else []
+
+
+def evaluated_network(wildcards):
+    run = RUN.format(**wildcards)
+    if wildcards.network == "dense":
+        return {"weights": f"{run}/dense.safetensors"}
+    variant = f"{run}/{wildcards.network}"
+    return {
+        "weights": f"{variant}/pruned.safetensors",
+        "layers": f"{variant}/layers.csv",
+    }

@@ -9,17 +9,17 @@ rule prune:
     output:
         pruned=f"{RUN}/{{variant}}/pruned.safetensors",
         layers=f"{RUN}/{{variant}}/layers.csv",
-    params:
-        settings=lambda wildcards: variant_settings(study, wildcards.variant),
-        code=pruning_code,
     log:
         f"{LOGS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/{{variant}}/prune.log",
     benchmark:
         f"{BENCHMARKS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/{{variant}}/prune.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
     threads: study["threads"]
     resources:
         **compute(mem_mb=6000, runtime=60),
-    conda:
-        "../envs/sparsecnn.yaml"
+    params:
+        settings=lambda wildcards: variant_settings(study, wildcards.variant),
+        code=pruning_code,
     script:
         "../scripts/prune.py"

@@ -8,17 +8,17 @@ rule train:
     output:
         dense=f"{RUN}/dense.safetensors",
         history=f"{RUN}/history.csv",
-    params:
-        settings=training_settings,
-        code=model_code("train.py"),
     log:
         f"{LOGS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/train.log",
     benchmark:
         f"{BENCHMARKS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/train.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
     threads: study["threads"]
     resources:
         **compute(mem_mb=6000, runtime=720),
-    conda:
-        "../envs/sparsecnn.yaml"
+    params:
+        settings=training_settings,
+        code=model_code("train.py"),
     script:
         "../scripts/train.py"

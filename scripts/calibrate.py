@@ -1,12 +1,15 @@
 """Draw one calibration set from the train split (rule `calibrate`)."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest
 from sparsecnn.data.calibration import draw_calibration_set, save_calibration
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.job import run_job
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
 
 
 def main(dataset: Path, calibration: Path, settings: dict[str, Any], code: str) -> None:
@@ -24,6 +27,4 @@ def main(dataset: Path, calibration: Path, settings: dict[str, Any], code: str) 
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     run_job(snakemake, main)

@@ -1,13 +1,16 @@
 """Make the canonical dataset from its source (rule `dataset`)."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, write_json
 from sparsecnn.data.dataset import Normalization, channel_statistics, save_dataset
 from sparsecnn.data.dataset import summary as summarize
 from sparsecnn.job import run_job
 from sparsecnn.registry import resolve
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
 
 
 def main(
@@ -22,7 +25,11 @@ def main(
     read = resolve("dataset", settings["name"])
     images = read(source or None, Path(cache))
     given = settings["normalization"]
-    normalization = Normalization(**given) if given else channel_statistics(images.train_images)
+    normalization = (
+        Normalization(tuple(given["mean"]), tuple(given["std"]))
+        if given
+        else channel_statistics(images.train_images)
+    )
     manifest = save_dataset(
         dataset, images, normalization, Manifest(kind="dataset", settings=settings, code=code)
     )
@@ -34,6 +41,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     run_job(snakemake, main)

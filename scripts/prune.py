@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, write_table, write_tensors
 from sparsecnn.data.calibration import batches, load_calibration
@@ -11,6 +11,9 @@ from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
 from sparsecnn.pruning import prune
 from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
 
 
 def main(
@@ -45,6 +48,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     run_job(snakemake, main)

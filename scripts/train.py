@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, write_table, write_tensors
 from sparsecnn.data.dataset import load_dataset
@@ -12,6 +12,9 @@ from sparsecnn.models.network import Architecture, build
 from sparsecnn.seeding import derive_seed
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
 
 
 def main(
@@ -42,6 +45,4 @@ def main(
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
-
     run_job(snakemake, main)

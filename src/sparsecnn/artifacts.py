@@ -129,6 +129,21 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     return file_sha256(path)
 
 
+def read_table(path: Path, manifest: Manifest) -> list[dict[str, str]]:
+    """Rows of a CSV that was written together with the artifact that has this manifest.
+
+    Raises `UserError` if the table is missing or is not the one that the manifest records.
+    """
+    try:
+        digest = file_sha256(path)
+    except OSError as error:
+        raise UserError(_refusal(path, f"it cannot be read ({error})")) from None
+    if digest != manifest.files.get(path.name):
+        raise UserError(_refusal(path, "it is not the table its network was written with"))
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Run `write` on a temporary file beside `path`, flush it to disk, rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +191,7 @@ def _tensor_content(tensors: Mapping[str, "Tensor"]) -> str:
     digest = hashlib.sha256(sys.byteorder.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -48,6 +48,4 @@ def _make_deterministic(device: str) -> None:
     # cuBLAS reads this when its first handle is made; without it torch refuses to be exact.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    # Off: it would only fill memory that is about to be overwritten.
-    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False

@@ -39,7 +39,8 @@ def _arguments(job: Any, main: Callable[..., None]) -> dict[str, Any]:
     for group in (job.input, job.output):
         available |= {name: _paths(value) for name, value in group.items()}
     available |= dict(job.params.items())
-    return {name: available[name] for name in inspect.signature(main).parameters}
+    wanted = inspect.signature(main).parameters.values()
+    return {p.name: available.get(p.name, p.default) for p in wanted}
 
 
 def _paths(value: str | Iterable[str]) -> Path | list[Path]:

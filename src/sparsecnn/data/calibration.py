@@ -69,7 +69,8 @@ def _balanced(dataset: Dataset, size: int, generator: torch.Generator) -> Tensor
     take = torch.full_like(counts, share)
     take[with_spare[drawn]] += 1
     order = torch.randperm(len(labels), generator=generator)
-    chosen = [order[labels[order] == c][:n] for c, n in enumerate(take.tolist())]
+    classes_in_order = labels[order]
+    chosen = [order[classes_in_order == c][:n] for c, n in enumerate(take.tolist())]
     indices = torch.cat(chosen)
     return indices[torch.randperm(size, generator=generator)]
 
@@ -98,5 +99,5 @@ def batches(calibration: CalibrationSet, batch_size: int, device: torch.device) 
     """
     return [
         normalize(chunk.to(device), calibration.normalization)
-        for chunk in calibration.images.split(batch_size)
+        for chunk in torch.split(calibration.images, batch_size)
     ]

@@ -106,7 +106,7 @@ def channel_statistics(images: Tensor) -> Normalization:
     """
     channels = images.shape[1]
     counts = torch.zeros(channels, 256, dtype=torch.int64)
-    for chunk in images.split(_CHUNK):
+    for chunk in torch.split(images, _CHUNK):
         for channel in range(channels):
             counts[channel] += torch.bincount(chunk[:, channel].reshape(-1), minlength=256)
     weights = counts.double() / counts.sum(1, keepdim=True)

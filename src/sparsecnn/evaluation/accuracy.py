@@ -24,7 +24,7 @@ class Accuracy:
     """Number of images."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(
     model: nn.Module,
     images: Tensor,
@@ -43,7 +43,7 @@ def evaluate(
     labels
         int64, (N,); every class below `num_classes` occurs.
     """
-    model.to(device, memory_format=torch.channels_last).eval()
+    model.to(device).to(memory_format=torch.channels_last).eval()
     correct = torch.zeros(num_classes, dtype=torch.int64, device=device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):

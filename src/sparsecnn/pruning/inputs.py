@@ -9,7 +9,9 @@ from torch.nn import functional
 PrunableLayer = nn.Conv2d | nn.Linear
 
 
-def input_rows(layer: PrunableLayer, inputs: Tensor, max_bytes: int) -> Iterator[Tensor]:
+def input_rows(
+    layer: PrunableLayer, inputs: Tensor, outputs: Tensor | None, max_bytes: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield the rows x for which the layer computes W x + b, a chunk at a time.
 
     Parameters
@@ -17,38 +19,61 @@ def input_rows(layer: PrunableLayer, inputs: Tensor, max_bytes: int) -> Iterator
     inputs
         What the layer is called with: (N, C, H, W) or (C, H, W) for a convolution,
         (..., in_features) for a linear layer. Any floating dtype.
+    outputs
+        What the layer returned, or another tensor of that shape to be cut up alike.
     max_bytes
-        Bound on the memory of one chunk (at least one row of output pixels is taken).
+        Bound on the memory of one chunk of inputs (one row of output pixels is always taken).
 
     Yields
     ------
-    Tensor
+    rows
         float32 (float64 for float64 inputs), shape (groups, n, columns). Columns are in the
         order of layout ``channels``: kernel position slowest, input channel fastest.
+    output_rows
+        Shape (groups, n, out / groups), of the same dtype; None without `outputs`.
     """
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     if isinstance(layer, nn.Linear):
         rows = inputs.reshape(-1, inputs.shape[-1])
+        out = None if outputs is None else outputs.reshape(len(rows), -1)
         step = max(1, max_bytes // (rows.shape[1] * dtype.itemsize))
-        yield from (chunk.to(dtype).unsqueeze(0) for chunk in rows.split(step))
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            yield rows[None, part].to(dtype), None if out is None else out[None, part].to(dtype)
         return
     images = inputs if inputs.dim() == 4 else inputs.unsqueeze(0)
-    yield from _convolution_rows(layer, images, max_bytes, dtype)
+    if outputs is not None and outputs.dim() == 3:
+        outputs = outputs.unsqueeze(0)
+    yield from _convolution_rows(layer, images, outputs, max_bytes, dtype)
 
 
 def _convolution_rows(
-    layer: nn.Conv2d, images: Tensor, max_bytes: int, dtype: torch.dtype
-) -> Iterator[Tensor]:
+    layer: nn.Conv2d,
+    images: Tensor,
+    outputs: Tensor | None,
+    max_bytes: int,
+    dtype: torch.dtype,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
     sides = _padding(layer)
     height, width = _output_size(layer, images.shape[2:], sides)
-    row_bytes = width * layer.in_channels * _area(layer) * dtype.itemsize
+    area = layer.kernel_size[0] * layer.kernel_size[1]
+    row_bytes = width * layer.in_channels * area * dtype.itemsize
     image_step = max(1, max_bytes // (row_bytes * height))
     row_step = min(height, max(1, max_bytes // row_bytes))
-    for chunk in images.split(image_step):
-        windows = _windows(layer, _pad(layer, chunk.to(dtype), sides), height, width)
-        for part in windows.split(row_step, dim=1):
-            by_group = part.unflatten(-1, (layer.groups, -1)).permute(5, 0, 1, 2, 3, 4, 6)
-            yield by_group.reshape(layer.groups, -1, _area(layer) * _channels(layer))
+    for first in range(0, len(images), image_step):
+        chunk = slice(first, first + image_step)
+        windows = _windows(layer, _pad(layer, images[chunk].to(dtype), sides), height, width)
+        for top in range(0, height, row_step):
+            band = slice(top, top + row_step)
+            part = windows[:, band]
+            by_group = part.view(*part.shape[:-1], layer.groups, -1).permute(5, 0, 1, 2, 3, 4, 6)
+            rows = by_group.reshape(layer.groups, -1, area * (layer.in_channels // layer.groups))
+            yield rows, None if outputs is None else _output_rows(layer, outputs[chunk, :, band], dtype)
+
+
+def _output_rows(layer: nn.Conv2d, outputs: Tensor, dtype: torch.dtype) -> Tensor:
+    pixels = outputs.to(dtype).permute(1, 0, 2, 3).reshape(layer.groups, -1, outputs[:, 0].numel())
+    return pixels.mT
 
 
 def _windows(layer: nn.Conv2d, padded: Tensor, height: int, width: int) -> Tensor:
@@ -72,13 +97,13 @@ def _padding(layer: nn.Conv2d) -> list[int]:
     if layer.padding == "valid":
         return [0, 0, 0, 0]
     if layer.padding == "same":
-        sides = []
-        for size, dilation in zip(reversed(layer.kernel_size), reversed(layer.dilation), strict=True):
-            total = dilation * (size - 1)
-            sides += [total // 2, total - total // 2]
-        return sides
-    vertical, horizontal = (int(p) for p in layer.padding)
-    return [horizontal, horizontal, vertical, vertical]
+        horizontal, vertical = (
+            layer.dilation[axis] * (layer.kernel_size[axis] - 1) for axis in (1, 0)
+        )
+        left, top = horizontal // 2, vertical // 2
+        return [left, horizontal - left, top, vertical - top]
+    top, left = (int(p) for p in layer.padding)
+    return [left, left, top, top]
 
 
 def _output_size(layer: nn.Conv2d, size: torch.Size, sides: list[int]) -> tuple[int, int]:
@@ -91,11 +116,3 @@ def _output_size(layer: nn.Conv2d, size: torch.Size, sides: list[int]) -> tuple[
         for axis in (0, 1)
     )
     return height, width
-
-
-def _area(layer: nn.Conv2d) -> int:
-    return layer.kernel_size[0] * layer.kernel_size[1]
-
-
-def _channels(layer: nn.Conv2d) -> int:
-    return layer.in_channels // layer.groups

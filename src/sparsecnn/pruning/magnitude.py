@@ -16,4 +16,4 @@ class Magnitude:
         mask = torch.ones_like(problem.weight, dtype=torch.bool)
         covered = problem.weight[..., : problem.prunable]
         mask[..., : problem.prunable] = problem.pattern.mask(covered.abs())
-        return Solution(problem.weight * mask, mask)
+        return Solution(problem.weight.masked_fill(~mask, 0), mask)

@@ -32,7 +32,7 @@ class NM:
         Tensor
             bool, the shape of `scores`.
         """
-        groups = scores.unflatten(-1, (-1, self.group))
+        groups = scores.reshape(*scores.shape[:-1], -1, self.group)
         order = groups.argsort(dim=-1, descending=True, stable=True)
         mask = torch.zeros_like(groups, dtype=torch.bool)
         return mask.scatter_(-1, order[..., : self.kept], True).flatten(-2)

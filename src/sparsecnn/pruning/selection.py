@@ -37,6 +37,11 @@ def find_layers(model: nn.Module, exclude: Sequence[str]) -> dict[str, PrunableL
                 f"layer {name!r} is a {type(module).__name__}, which cannot be pruned (only "
                 f"Conv2d and Linear can): leave it out with exclude=[{name!r}]"
             )
+    for pattern in exclude:
+        if not any(fnmatchcase(name, pattern) for name, _ in model.named_modules()):
+            raise UserError(
+                f"exclude={pattern!r} matches no module: the layers are {', '.join(layers)}"
+            )
     if not layers:
         raise UserError("the model has no Conv2d or Linear layer to prune")
     return layers

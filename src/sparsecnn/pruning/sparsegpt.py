@@ -2,10 +2,11 @@
 
 The published algorithm walks the columns with U, the upper Cholesky factor of the inverse
 Hessian. Here the same walk uses V = U^-1, for which H = V V^T: with the deviation E = W - Q of
-the pruned weight Q, the squared output error is ||E V||^2, and column j of E V depends on the
-columns up to j alone. Hence a kept weight cancels its column of E V exactly, E_j = -S_j with
-S_j = sum_{i<j} E_i V_ij / V_jj, and a pruned one costs (W_j + S_j)^2 V_jj^2, the published
-w^2 / U_jj^2. This takes one Cholesky factorisation in place of two and an inverse.
+the pruned weight Q, the squared output error is ||E V||^2, and columns g of E V depend on the
+columns up to g alone. If T_g is what earlier columns contribute, T_g = sum_{i<g} E_i V_ig, then
+W_g + T_g V_gg^-1 are the weights of group g updated for all pruning before it, and V_gg^-1 is
+the block U_gg of the published factor, by which the group itself is pruned. The result is the
+same; it takes one Cholesky factorisation in place of two and an inverse.
 """
 
 from dataclasses import dataclass
@@ -30,48 +31,58 @@ class SparseGPT:
         dead = problem.hessian.diagonal(dim1=-2, dim2=-1) == 0
         weight = problem.weight.masked_fill(dead.unsqueeze(-2), 0)
         block = max(1, self.block_size // problem.pattern.group) * problem.pattern.group
-        error, mask = _sweep(weight.mT.contiguous(), factor.upper, problem, block)
-        pruned = (weight - error.mT).masked_fill_(~mask.mT, 0)
-        return Solution(pruned, mask.mT.contiguous(), factor.damping, factor.notes)
+        pruned, mask = _sweep(weight.mT.contiguous(), factor.upper, problem, block)
+        return Solution(pruned.mT.contiguous(), mask.mT.contiguous(), factor.damping, factor.notes)
 
 
 def _sweep(weight: Tensor, upper: Tensor, problem: Problem, block: int) -> tuple[Tensor, Tensor]:
-    """Deviations and mask, (groups, columns, rows) as is `weight`: columns lie contiguous."""
-    scale = upper.diagonal(dim1=-2, dim2=-1)
-    feedback = (upper / scale.unsqueeze(-2)).triu(1).mT  # S = feedback @ E
-    importance = scale.square().unsqueeze(-1)
-    error = torch.zeros_like(weight)
+    """Pruned weight and mask, (groups, columns, rows) as is `weight`: columns lie contiguous."""
+    lower = upper.mT.contiguous()  # everything is transposed here: T' = V' E'
+    inverse = _inverse_blocks(lower[:, : problem.prunable, : problem.prunable], problem)
+    pruned = torch.zeros_like(weight)
     mask = torch.ones_like(weight, dtype=torch.bool)
-    columns, group = weight.shape[-2], problem.pattern.group
-    for start in range(0, columns, block):
-        stop = min(start + block, columns)
-        shift = feedback[:, start:stop, :start] @ error[:, :start]
+    group = problem.pattern.group
+    for start in range(0, problem.prunable, block):
+        stop = min(start + block, problem.prunable)
+        before = lower[:, start:stop, :start] @ (weight[:, :start] - pruned[:, :start])
         for first in range(start, stop, group):
-            last = min(first + group, stop)
-            shift[:, first - start : last - start] += (
-                feedback[:, first:last, start:first] @ error[:, start:first]
-            )
-            updated = weight[:, first:last] + shift[:, first - start : last - start]
-            if last <= problem.prunable:
-                scores = (updated.square() * importance[:, first:last]).mT
-                mask[:, first:last] = problem.pattern.mask(scores).mT
-            _settle(error, updated, shift, mask, feedback, first, last, start)
-    return error, mask
+            here, done = slice(first, first + group), slice(start, first)
+            total = before[:, first - start : first - start + group]
+            total = total + lower[:, here, done] @ (weight[:, done] - pruned[:, done])
+            block_inverse = inverse[:, first // group]
+            updated = weight[:, here] + block_inverse @ total
+            scale = block_inverse.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
+            mask[:, here] = problem.pattern.mask((updated / scale).square().mT).mT
+            pruned[:, here] = _prune_group(updated, mask[:, here], block_inverse)
+    done, tail = slice(problem.prunable), slice(problem.prunable, None)
+    total = lower[:, tail, done] @ (weight[:, done] - pruned[:, done])
+    shift = torch.linalg.solve_triangular(lower[:, tail, tail], total, upper=False)
+    pruned[:, tail] = weight[:, tail] + shift
+    return pruned, mask
 
 
-def _settle(
-    error: Tensor,
-    updated: Tensor,
-    shift: Tensor,
-    mask: Tensor,
-    feedback: Tensor,
-    first: int,
-    last: int,
-    start: int,
-) -> None:
-    """Fill in the deviations of the columns of one group, each reacting to those before it."""
-    for j in range(first, last):
-        inside = (feedback[:, j, first:j].unsqueeze(1) @ error[:, first:j]).squeeze(1)
-        pruned = updated[:, j - first] + inside
-        kept = -(shift[:, j - start] + inside)
-        error[:, j] = torch.where(mask[:, j], kept, pruned)
+def _inverse_blocks(lower: Tensor, problem: Problem) -> Tensor:
+    """Transposed diagonal blocks U_gg of the published factor, (groups, blocks, M, M)."""
+    count, size = lower.shape[-1] // problem.pattern.group, problem.pattern.group
+    blocks = lower.reshape(len(lower), count, size, count, size)
+    blocks = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    identity = torch.eye(size, dtype=lower.dtype, device=lower.device)
+    inverse: Tensor = torch.linalg.solve_triangular(blocks, identity.expand_as(blocks), upper=False)
+    return inverse
+
+
+def _prune_group(updated: Tensor, mask: Tensor, inverse: Tensor) -> Tensor:
+    """Zero the pruned weights of one group in turn; those to the right compensate.
+
+    Parameters
+    ----------
+    updated, mask
+        Shape (groups, M, rows).
+    inverse
+        Transposed U_gg, shape (groups, M, M).
+    """
+    updated = updated.clone()
+    for j in range(updated.shape[1]):
+        error = updated[:, j].masked_fill(mask[:, j], 0) / inverse[:, j, j, None]
+        updated[:, j + 1 :] -= inverse[:, j + 1 :, j, None] * error.unsqueeze(1)
+    return updated.masked_fill(~mask, 0)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from sparsecnn.pruning.inputs import PrunableLayer
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -23,7 +25,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def full_precision() -> Iterator[None]:
     """No TF32 inside: float32 products are float32 products."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     saved = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
@@ -35,13 +37,13 @@ def full_precision() -> Iterator[None]:
 
 
 @contextmanager
-def restored_on_error(weights: dict[str, nn.Parameter]) -> Iterator[None]:
+def restored_on_error(layers: dict[str, PrunableLayer]) -> Iterator[None]:
     """Put the weights back as they were if anything is raised inside."""
-    saved = {name: weight.detach().clone() for name, weight in weights.items()}
+    saved = {name: layer.weight.detach().clone() for name, layer in layers.items()}
     try:
         yield
     except BaseException:
         with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(saved[name])
+            for name, layer in layers.items():
+                layer.weight.copy_(saved[name])
         raise

@@ -66,26 +66,26 @@ def _describe(error: ValidationError) -> Iterator[str]:
     """One line for each mistake that a schema error stands for."""
     where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
     value = json.dumps(error.instance, ensure_ascii=False, default=str)
+    limit: Any = error.validator_value
     match error.validator:
         case "additionalProperties":
             allowed = list(error.schema["properties"])
             for key in sorted(set(error.instance) - set(allowed), key=str):
                 yield f"{_join(where, key)}: unknown key{_nearest(str(key), allowed)}"
         case "required":
-            missing = [key for key in error.validator_value if key not in error.instance]
+            missing = [key for key in limit if key not in error.instance]
             yield f"{where}: {', '.join(missing)} missing"
         case "enum" if error.parent is not None or "propertyNames" in error.absolute_schema_path:
-            yield f"{where}: unknown name {value}{_nearest(error.instance, error.validator_value)}"
+            yield f"{where}: unknown name {value}{_nearest(error.instance, limit)}"
         case "enum":
-            yield f"{where}: {value} is not allowed{_nearest(error.instance, error.validator_value)}"
+            yield f"{where}: {value} is not allowed{_nearest(error.instance, limit)}"
         case "not" | "pattern" if "propertyNames" in error.absolute_schema_path:
             yield f"{where}: {value} cannot be a name here (letters, digits and _; not 'dense')"
         case "pattern":
-            yield f"{where}: {value} is not of the form {error.validator_value}"
+            yield f"{where}: {value} is not of the form {limit}"
         case "type":
-            allowed_types = error.validator_value
-            text = " or ".join([allowed_types] if isinstance(allowed_types, str) else allowed_types)
-            yield f"{where}: {value} is not of type {text}"
+            types = [limit] if isinstance(limit, str) else limit
+            yield f"{where}: {value} is not of type {' or '.join(types)}"
         case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
             word = {
                 "minimum": "at least",
@@ -93,7 +93,7 @@ def _describe(error: ValidationError) -> Iterator[str]:
                 "maximum": "at most",
                 "exclusiveMaximum": "less than",
             }[error.validator]
-            yield f"{where}: {value} is not allowed, it must be {word} {error.validator_value}"
+            yield f"{where}: {value} is not allowed, it must be {word} {limit}"
         case "minItems" | "minProperties":
             yield f"{where}: must not be empty"
         case "uniqueItems":
@@ -111,7 +111,8 @@ def _join(where: str, key: Any) -> str:
 def _nearest(word: Any, allowed: list[Any]) -> str:
     close = get_close_matches(str(word), [str(a) for a in allowed], n=1)
     options = ", ".join(str(a) for a in allowed)
-    return f", did you mean {close[0]}?" if close else f"; allowed: {options}"
+    guess = f", did you mean {close[0]}?" if close else ""
+    return f"{guess} (allowed: {options})"
 
 
 def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:

@@ -1,13 +1,15 @@
 """The table of a study: one row per regime and evaluated network, and views on it."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sparsecnn.artifacts import Manifest
 from sparsecnn.errors import UserError
+
+_T = TypeVar("_T")
 
 DENSE = "dense"
 """Variant and method of a network before pruning."""
@@ -194,7 +196,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
     return [asdict(row) for row in results.rows]
 
 
-def read_table(path: Path) -> Results:
+def read_results(path: Path) -> Results:
     """Read metrics.csv; `UserError` if it is not such a table."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -262,8 +264,8 @@ def _parse(record: Mapping[str, str]) -> Row:
     return Row(**values)
 
 
-def _distinct[T](values: Iterator[T]) -> list[T]:
-    found: list[T] = []
+def _distinct(values: Iterable[_T]) -> list[_T]:
+    found: list[_T] = []
     for value in values:
         if value not in found:
             found.append(value)

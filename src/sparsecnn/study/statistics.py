@@ -30,7 +30,8 @@ def estimate(
 ) -> Estimate:
     """Mean and interval of a weighted sum of accuracies, paired by seed.
 
-    With two seeds or more, Student's t-interval of the per-seed sums. With one seed, or where
+    With two seeds or more, Student's t-interval of the per-seed sums, cut to what is possible
+    (accuracies lie between 0 and 100). With one seed, or where
     all seeds agree to the last image and t has no width, the binomial interval of the test set
     by the MOVER of Newcombe (Statist. Med. 17, 1998, method 10) and Zou & Donner (Statist. Med.
     27, 2008): Wilson intervals of the terms, combined as if independent. Networks tested on the
@@ -51,7 +52,10 @@ def estimate(
     sd = float(np.std(per_seed, ddof=1)) if n > 1 else None
     if sd is not None and sd > _NO_SPREAD:
         half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / n**0.5
-        return Estimate(value, value - half, value + half, sd, n, "seeds")
+        least = 100 * sum(weight for weight, _ in terms if weight < 0)
+        most = 100 * sum(weight for weight, _ in terms if weight > 0)
+        low, high = max(value - half, least), min(value + half, most)
+        return Estimate(value, low, high, sd, n, "seeds")
     below = above = 0.0
     for weight, values in terms:
         mean = float(np.mean(values))

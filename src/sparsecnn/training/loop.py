@@ -52,7 +52,7 @@ def train(
     augmentation depend on (seed, epoch) alone, so a longer budget's first epochs see the same
     images as a shorter one's. Raises `UserError` when the loss is no longer finite.
     """
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     images, labels = dataset.train_images.to(device), dataset.train_labels.to(device)
     optimizer = torch.optim.SGD(
         model.parameters(),

@@ -1,0 +1,125 @@
+# Needs: the metrics of every network, the tables of layers, the reference study's numbers.
+# Makes: metrics.csv, verdicts on the claims, figures, and the report, each by a rule of its
+# own, so that a new template or figure recomputes nothing else.
+
+REPORT = f"{RESULTS}/report"
+
+
+rule collect:
+    input:
+        metrics=networks(
+            f"{RUN}/{{network}}/metrics.json", ["dense", *study["variants"]]
+        ),
+    output:
+        table=report(
+            f"{RESULTS}/metrics.csv",
+            caption="../report/captions/metrics.rst",
+            category="Tables",
+            labels={"table": "every network"},
+        ),
+        provenance=f"{RESULTS}/provenance.json",
+    log:
+        f"{LOGS}/report/collect.log",
+    benchmark:
+        f"{BENCHMARKS}/report/collect.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings={
+            "study": study["study"],
+            "dataset": study["dataset"]["label"] or study["dataset"]["name"],
+            **{key: study[key] for key in ("regimes", "seeds", "variants")},
+        },
+        code=digest.of("collect.py"),
+    script:
+        "../scripts/collect.py"
+
+
+rule claims:
+    input:
+        table=f"{RESULTS}/metrics.csv",
+    output:
+        claims=report(
+            f"{RESULTS}/claims.json",
+            caption="../report/captions/claims.rst",
+            category="Tables",
+            labels={"table": "claims"},
+        ),
+    log:
+        f"{LOGS}/report/claims.log",
+    benchmark:
+        f"{BENCHMARKS}/report/claims.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings={},
+        code=digest.of("claims.py"),
+    script:
+        "../scripts/claims.py"
+
+
+rule figures:
+    input:
+        table=f"{RESULTS}/metrics.csv",
+        layers=networks(f"{RUN}/{{variant}}/layers.csv", study["variants"]),
+    output:
+        **{
+            name: report(
+                f"{REPORT}/figures/{name}.svg",
+                caption=f"../report/captions/{name}.rst",
+                category="Figures",
+                labels={"figure": name.replace("_", " ")},
+            )
+            for name in ("accuracy", "drop", "layer_error")
+        },
+    log:
+        f"{LOGS}/report/figures.log",
+    benchmark:
+        f"{BENCHMARKS}/report/figures.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=digest.of("figures.py"),
+    script:
+        "../scripts/figures.py"
+
+
+rule report:
+    input:
+        table=f"{RESULTS}/metrics.csv",
+        claims=f"{RESULTS}/claims.json",
+        provenance=f"{RESULTS}/provenance.json",
+        dataset=f"{RESULTS}/data/dataset.json",
+        figures=rules.figures.output,
+        template=workflow.source_path("../report/report.md.j2"),
+        reference=workflow.source_path("../report/reference-study.csv"),
+    output:
+        report=report(
+            f"{REPORT}/report.md",
+            caption="../report/captions/report.rst",
+            category="Report",
+            labels={"report": "the whole"},
+        ),
+    log:
+        f"{LOGS}/report/report.log",
+    benchmark:
+        f"{BENCHMARKS}/report/report.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings={"config": study},
+        code=digest.of("report.py"),
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,23 @@
+"""Test the reference study's claims on the study's table (rule `claims`)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsecnn.artifacts import Manifest, file_sha256, write_json
+from sparsecnn.job import run_job
+from sparsecnn.study.claims import judge
+from sparsecnn.study.metrics import read_results
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+
+def main(table: Path, claims: Path, settings: dict[str, Any], code: str) -> None:
+    """Write claims.json."""
+    value = {"claims": judge(read_results(table))}
+    parents = {"metrics": file_sha256(table)}
+    write_json(claims, value, Manifest("claims", settings, code, parents))
+
+
+if __name__ == "__main__":
+    run_job(snakemake, main)

@@ -1,0 +1,64 @@
+"""Measure one network, dense or pruned, on the test split (rule `evaluate`)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsecnn.artifacts import Manifest, read_table, write_json
+from sparsecnn.data.dataset import load_dataset
+from sparsecnn.device import choose_device, device_name
+from sparsecnn.evaluation.accuracy import evaluate
+from sparsecnn.evaluation.verification import network_sparsity, verify_pattern
+from sparsecnn.job import run_job
+from sparsecnn.models.network import read_network
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+
+def main(
+    dataset: Path,
+    weights: Path,
+    metrics: Path,
+    settings: dict[str, Any],
+    code: str,
+    device: str,
+    layers: Path | None = None,
+) -> None:
+    """Verify the network's pattern, evaluate it, write its metrics."""
+    model, parent = read_network(weights, "pruned" if layers else "dense")
+    images, normalization, images_manifest = load_dataset(dataset)
+    rows = read_table(layers, parent) if layers else []
+    verify_pattern(model.state_dict(), rows)
+    on = choose_device(device)
+    result = evaluate(
+        model, images.test_images, images.test_labels, normalization, len(images.classes), on
+    )
+    made, pruning = parent.settings, parent.settings.get("pruning", {})
+    value = {
+        "model": made["model"],
+        "width": made["width"],
+        "epochs": made["epochs"],
+        "seed": made["seed"],
+        "variant": settings["variant"],
+        "method": pruning.get("method", "dense"),
+        "pattern": pruning.get("pattern", ""),
+        "layout": pruning.get("layout", ""),
+        "coverage": pruning.get("coverage", ""),
+        "bn_recalibrated": pruning.get("bn_recalibration", False),
+        "top1": result.top1,
+        "loss": result.loss,
+        "n_test": result.n,
+        "per_class": dict(zip(images.classes, result.per_class, strict=True)),
+        **network_sparsity(model.state_dict(), rows),
+        "pruned_layers": [row["layer"] for row in rows if row["status"] == "pruned"],
+        "dense_layers": [row["layer"] for row in rows if row["status"] == "dense"],
+        "seconds": parent.seconds,
+        "device": parent.device,
+    }
+    parents = {"dataset": images_manifest.content, "network": parent.content}
+    manifest = Manifest("metrics", settings, code, parents, device=device_name(on))
+    write_json(metrics, value, manifest)
+
+
+if __name__ == "__main__":
+    run_job(snakemake, main)

@@ -1,0 +1,41 @@
+"""Render the report (rule `report`)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsecnn.artifacts import read_json, write_text
+from sparsecnn.job import run_job
+from sparsecnn.study.metrics import read_results
+from sparsecnn.study.reference import read_reference
+from sparsecnn.study.report import relative_links, render, report_context
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+
+def main(
+    table: Path,
+    claims: Path,
+    provenance: Path,
+    dataset: Path,
+    template: Path,
+    figures: list[Path],
+    reference: Path,
+    report: Path,
+    settings: dict[str, Any],
+) -> None:
+    """Write report.md."""
+    context = report_context(
+        read_results(table),
+        claims=read_json(claims, "claims")[0],
+        provenance=read_json(provenance, "provenance")[0],
+        dataset=read_json(dataset, "dataset_summary")[0],
+        reference=read_reference(reference),
+        figures=relative_links(figures, report),
+        config=settings["config"],
+    )
+    write_text(report, render(template.read_text(encoding="utf-8"), context))
+
+
+if __name__ == "__main__":
+    run_job(snakemake, main)

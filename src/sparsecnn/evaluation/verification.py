@@ -1,0 +1,87 @@
+"""Check a pruned network's pattern on its tensors themselves.
+
+Deliberately shares no code with `sparsecnn.pruning`: what pruned a weight must not vouch for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from sparsecnn.errors import UserError
+
+
+class PatternError(UserError):
+    """A layer that claims a sparsity pattern does not have it."""
+
+
+def verify_pattern(
+    state_dict: Mapping[str, Tensor], layers: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Fraction of zero weights of every layer, after checking those said to be pruned.
+
+    Parameters
+    ----------
+    state_dict
+        The network's tensors.
+    layers
+        Rows of the table of layers; read are `layer`, `status`, `pattern` and `layout`.
+
+    Raises
+    ------
+    PatternError
+        Naming the first layer with more than N non-zero weights in a group of M.
+    """
+    for row in layers:
+        if row["status"] == "pruned":
+            _check_layer(row["layer"], _weight(state_dict, row), row["pattern"], row["layout"])
+    return {row["layer"]: _zeros(_weight(state_dict, row)) for row in layers}
+
+
+def network_sparsity(
+    state_dict: Mapping[str, Tensor], layers: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Fractions of zero weights over the pruned layers, and over all layers of the table.
+
+    Keys `sparsity_pruned_layers` (0 if none is pruned) and `sparsity_network`.
+    """
+    weights = {row["layer"]: _weight(state_dict, row) for row in layers}
+    pruned = [weights[row["layer"]] for row in layers if row["status"] == "pruned"]
+    return {
+        "sparsity_pruned_layers": _joint_zeros(pruned),
+        "sparsity_network": _joint_zeros(list(weights.values())),
+    }
+
+
+def _check_layer(name: str, weight: Tensor, pattern: str, layout: str) -> None:
+    kept, size = (int(part) for part in pattern.split(":"))
+    if layout == "channels":
+        slices = [weight[:, start : start + size] for start in range(0, weight.shape[1], size)]
+        if weight.shape[1] % size:
+            raise PatternError(f"layer {name!r}: its input channels do not divide by {size}")
+    else:
+        rows = weight.flatten(1)
+        full = rows.shape[1] - rows.shape[1] % size
+        slices = [rows[:, start : start + size] for start in range(0, full, size)]
+    most = max(int((part != 0).sum(dim=1).max()) for part in slices) if slices else 0
+    if most > kept:
+        raise PatternError(
+            f"layer {name!r} is said to be pruned {pattern} ({layout}), but {most} of {size} "
+            "weights of a group are not zero; prune the network again"
+        )
+
+
+def _weight(state_dict: Mapping[str, Tensor], row: Mapping[str, Any]) -> Tensor:
+    key = f"{row['layer']}.weight".lstrip(".")
+    if key not in state_dict:
+        raise PatternError(f"layer {row['layer']!r} of the table is not in the network")
+    return state_dict[key]
+
+
+def _zeros(weight: Tensor) -> float:
+    return int((weight == 0).sum()) / weight.numel()
+
+
+def _joint_zeros(weights: Sequence[Tensor]) -> float:
+    total = sum(weight.numel() for weight in weights)
+    return sum(int((weight == 0).sum()) for weight in weights) / total if total else 0.0

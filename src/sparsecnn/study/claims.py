@@ -1,0 +1,303 @@
+"""The reference study's five claims as declared tests.
+
+A claim says which comparisons it expects to be positive; one rule, the same for all, turns
+their intervals into a verdict. To add a claim, write what it compares and add it to `CLAIMS`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparsecnn.study.comparisons import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Comparison,
+    Outcome,
+    at_chance,
+    drop_terms,
+    evaluate,
+    verdict,
+)
+from sparsecnn.study.metrics import DENSE, Cell, Results
+from sparsecnn.study.text import signed
+
+ARCHITECTURE: Mapping[str, str] = {
+    "custom_cnn": "serial",
+    "vgg16": "serial",
+    "resnet18": "residual",
+}
+"""Kind of each network that claims 4 and 5 speak of."""
+
+
+class NotTestableError(Exception):
+    """The study lacks what a claim speaks of; the message names it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the reference study and how it is tested."""
+
+    number: int
+    title: str
+    statement: str
+    """What the reference says, with its own numbers."""
+    quantity: str
+    """What is compared, in points; positive supports the claim. A noun phrase."""
+    comparisons: Callable[[Results], list[Comparison]]
+    """What to compare; raises `NotTestableError` if the study lacks it."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cause offered for what another claim says.
+
+    Accuracies cannot confirm it; they refute it where there is nothing to explain.
+    """
+
+    number: int
+    title: str
+    statement: str
+    explains: int
+    """Number of the claim, tested earlier, that this is meant to explain."""
+
+
+def sparsegpt_against_magnitude(results: Results) -> list[Comparison]:
+    """Claim 1: in every cell, SparseGPT minus magnitude pruning."""
+    sparsegpt, magnitude = _variant(results, "sparsegpt"), _variant(results, "magnitude")
+    return [
+        Comparison(str(cell), ((1, cell, sparsegpt), (-1, cell, magnitude)))
+        for cell in results.cells
+    ]
+
+
+def drop_shrinks_with_training(results: Results) -> list[Comparison]:
+    """Claim 2: for each network, SparseGPT's drop at the least minus at the most training."""
+    variant = _variant(results, "sparsegpt")
+    least, most = _extreme_regimes(results)
+    trained_longer = [
+        model
+        for model in results.models
+        if {Cell(least, model), Cell(most, model)} <= set(results.cells)
+        and results.epochs(Cell(least, model)) != results.epochs(Cell(most, model))
+    ]
+    if not trained_longer:
+        raise NotTestableError(f"a network trained for different epochs in {least} and in {most}")
+    return [
+        Comparison(
+            f"{model}, {least} against {most}",
+            drop_terms(Cell(least, model), variant) + drop_terms(Cell(most, model), variant, -1),
+        )
+        for model in trained_longer
+    ]
+
+
+def residual_loses_more(results: Results) -> list[Comparison]:
+    """Claim 4: at the most training, a residual network's drop minus a serial one's."""
+    variant = _variant(results, "sparsegpt")
+    return [
+        Comparison(
+            f"{residual.model} against {serial}",
+            drop_terms(residual, variant) + drop_terms(serial, variant, -1),
+        )
+        for residual, serial in _residual_and_serial(results)
+    ]
+
+
+def serial_gains_more(results: Results) -> list[Comparison]:
+    """Claim 5: at the most training, a serial network's gain over magnitude minus a residual's."""
+    sparsegpt, magnitude = _variant(results, "sparsegpt"), _variant(results, "magnitude")
+    return [
+        Comparison(
+            f"{serial.model} against {residual}",
+            (
+                *((1, serial, sparsegpt), (-1, serial, magnitude)),
+                *((-1, residual, sparsegpt), (1, residual, magnitude)),
+            ),
+        )
+        for residual, serial in _residual_and_serial(results)
+    ]
+
+
+CLAIMS: tuple[Claim | Explanation, ...] = (
+    Claim(
+        1,
+        "SparseGPT beats magnitude pruning",
+        "SparseGPT beats magnitude pruning for every network and training budget, "
+        "by up to 37 points (VGG-16, fully trained).",
+        "the accuracy of SparseGPT minus that of magnitude pruning",
+        sparsegpt_against_magnitude,
+    ),
+    Claim(
+        2,
+        "Better-trained networks lose less",
+        "From the shorter to the longer training the accuracy after SparseGPT rises by more than "
+        "the baseline does (VGG-16 +30 against +5 points, Custom CNN +21 against +15).",
+        "the drop under SparseGPT at the shortest training minus that at the longest",
+        drop_shrinks_with_training,
+    ),
+    Explanation(
+        3,
+        "The cause is curvature",
+        "Away from a local minimum the curvature is unreliable and SparseGPT's quadratic model "
+        "errs; at a minimum it is accurate and the compensation works.",
+        explains=2,
+    ),
+    Claim(
+        4,
+        "Residual networks recover poorly",
+        "Even fully trained, ResNet-18 keeps only 42.6 % accuracy: skip connections defeat "
+        "layer-wise reconstruction.",
+        "the drop under SparseGPT, at the longest training, of a residual network minus that of "
+        "a serial one",
+        residual_loses_more,
+    ),
+    Claim(
+        5,
+        "Serial networks gain most",
+        "SparseGPT's gain over magnitude pruning is largest in well-trained serial networks "
+        "(VGG-16, Custom CNN).",
+        "the gain of SparseGPT over magnitude pruning, at the longest training, of a serial "
+        "network minus that of a residual one",
+        serial_gains_more,
+    ),
+)
+
+
+def judge(results: Results, confidence: float = 0.95) -> list[dict[str, Any]]:
+    """Verdict, effect, interval and evidence for every claim, as JSON values.
+
+    The effect of a claim is its least favourable comparison, in points; positive supports the
+    claim. Effect and interval are None where nothing was compared.
+    """
+    verdicts: dict[int, str] = {}
+    records = []
+    for claim in CLAIMS:
+        if isinstance(claim, Explanation):
+            record = _explanation_record(claim, verdicts[claim.explains])
+        else:
+            record = _claim_record(claim, results, confidence)
+        verdicts[claim.number] = record["verdict"]
+        records.append(record)
+    return records
+
+
+def _claim_record(claim: Claim, results: Results, confidence: float) -> dict[str, Any]:
+    try:
+        outcomes = _outcomes(claim, results, confidence)
+    except NotTestableError as missing:
+        return _record(claim, INCONCLUSIVE, f"Not tested: the study lacks {missing}.")
+    evidence = f"{_sentence(claim, outcomes)} {_reason(outcomes)}{_one_seed(outcomes)}"
+    return _record(claim, verdict(outcomes), evidence, outcomes)
+
+
+def _explanation_record(claim: Explanation, explained: str) -> dict[str, Any]:
+    evidence = f"Claim {claim.explains}, which this is meant to explain, is {explained} here."
+    if explained == NOT_REPRODUCED:
+        return _record(claim, NOT_REPRODUCED, f"{evidence} There is nothing to explain.")
+    evidence += (
+        " Accuracies cannot show a cause: that takes measuring the curvature, and the error of "
+        "the quadratic model, at both budgets."
+    )
+    return _record(claim, INCONCLUSIVE, evidence)
+
+
+def _record(
+    claim: Claim | Explanation, decided: str, evidence: str, outcomes: Sequence[Outcome] = ()
+) -> dict[str, Any]:
+    weakest = min((o.estimate for o in outcomes), key=lambda e: e.value, default=None)
+    return {
+        "number": claim.number,
+        "title": claim.title,
+        "statement": claim.statement,
+        "quantity": claim.quantity if isinstance(claim, Claim) else None,
+        "verdict": decided,
+        "evidence": evidence,
+        "effect": weakest and weakest.value,
+        "low": weakest and weakest.low,
+        "high": weakest and weakest.high,
+        "comparisons": [_comparison(outcome) for outcome in outcomes],
+    }
+
+
+def _outcomes(claim: Claim, results: Results, confidence: float) -> list[Outcome]:
+    comparisons = claim.comparisons(results)
+    cells = {cell for comparison in comparisons for _, cell, _ in comparison.terms}
+    for cell in results.cells:
+        if cell in cells and at_chance(results, cell, DENSE):
+            raise NotTestableError(f"a dense {cell.model} above chance in {cell.regime}")
+    return evaluate(results, comparisons, confidence)
+
+
+def _comparison(outcome: Outcome) -> dict[str, Any]:
+    interval = outcome.estimate
+    return {
+        "name": outcome.name,
+        "effect": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "corrected_high": outcome.corrected_high,
+        "sd": interval.sd,
+        "n": interval.n,
+        "basis": interval.basis,
+    }
+
+
+def _sentence(claim: Claim, outcomes: Sequence[Outcome]) -> str:
+    ordered = sorted(outcomes, key=lambda outcome: outcome.estimate.value)
+    quantity = claim.quantity[0].upper() + claim.quantity[1:]
+    if len(ordered) == 1:
+        return f"{quantity} is {_points(ordered[0])}."
+    positive = sum(outcome.estimate.value > 0 for outcome in ordered)
+    return (
+        f"{quantity} is positive in {positive} of {len(ordered)} comparisons, "
+        f"from {_points(ordered[0])} to {_points(ordered[-1])}."
+    )
+
+
+def _points(outcome: Outcome) -> str:
+    value = outcome.estimate
+    interval = f"[{signed(value.low)}, {signed(value.high)}]"
+    return f"{signed(value.value)} points {interval} ({outcome.name})"
+
+
+def _reason(outcomes: Sequence[Outcome]) -> str:
+    decided = verdict(outcomes)
+    if decided == REPRODUCED:
+        return "Every interval lies above 0." if len(outcomes) > 1 else "The interval excludes 0."
+    if decided == NOT_REPRODUCED:
+        against = [outcome.name for outcome in outcomes if outcome.corrected_high < 0]
+        return f"The corrected interval lies below 0 for {'; '.join(against)}."
+    unsettled = [outcome.name for outcome in outcomes if outcome.estimate.low <= 0]
+    return f"The interval does not exclude 0 for {'; '.join(unsettled)}."
+
+
+def _one_seed(outcomes: Sequence[Outcome]) -> str:
+    if outcomes[0].estimate.n > 1:
+        return ""
+    return " With one seed this speaks of these very networks, not of newly trained ones."
+
+
+def _variant(results: Results, method: str) -> str:
+    variant = results.variant_of(method)
+    if variant is None:
+        raise NotTestableError(f"a variant with method {method} and no batch-norm re-estimation")
+    return variant
+
+
+def _extreme_regimes(results: Results) -> tuple[str, str]:
+    regimes = results.regimes
+    if len(regimes) < 2:
+        raise NotTestableError("a second training regime")
+    return regimes[0], regimes[-1]
+
+
+def _residual_and_serial(results: Results) -> list[tuple[Cell, Cell]]:
+    most = results.regimes[-1]
+    kinds = {cell: ARCHITECTURE.get(cell.model) for cell in results.cells if cell.regime == most}
+    residual = [cell for cell, kind in kinds.items() if kind == "residual"]
+    serial = [cell for cell, kind in kinds.items() if kind == "serial"]
+    for name, found in (("residual", residual), ("serial", serial)):
+        if not found:
+            raise NotTestableError(f"a {name} network in {most}")
+    return [(one, other) for one in residual for other in serial]

@@ -1,0 +1,108 @@
+"""Named comparisons between networks of a study, and whether they settle a question."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparsecnn.study.metrics import DENSE, Cell, Results
+from sparsecnn.study.statistics import Estimate, estimate
+
+Term = tuple[float, Cell, str]
+"""Weight, network and variant; the accuracies are summed with the weights."""
+
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A weighted sum of accuracies that a claim expects to be positive."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A comparison's estimate, and the upper bound corrected for the number of comparisons."""
+
+    name: str
+    estimate: Estimate
+    corrected_high: float
+
+
+def accuracy(results: Results, cell: Cell, variant: str, confidence: float = 0.95) -> Estimate:
+    """Top-1 accuracy in percent, with its interval."""
+    return estimate([(1, results.top1(cell, variant))], results.n_test, confidence)
+
+
+def drop_terms(cell: Cell, variant: str, weight: float = 1) -> tuple[Term, ...]:
+    """Terms of the accuracy lost to pruning: dense minus pruned."""
+    return ((weight, cell, DENSE), (-weight, cell, variant))
+
+
+def drop(results: Results, cell: Cell, variant: str, confidence: float = 0.95) -> Estimate:
+    """Accuracy lost to pruning, in points, paired by network."""
+    return weigh(results, drop_terms(cell, variant), confidence)
+
+
+def weigh(results: Results, terms: Sequence[Term], confidence: float = 0.95) -> Estimate:
+    """Weighted sum of accuracies, with its interval."""
+    values = [(weight, results.top1(cell, variant)) for weight, cell, variant in terms]
+    return estimate(values, results.n_test, confidence)
+
+
+def evaluate(
+    results: Results, comparisons: Sequence[Comparison], confidence: float = 0.95
+) -> list[Outcome]:
+    """Estimate each comparison, with the Bonferroni-corrected upper bound beside it."""
+    corrected = 1 - (1 - confidence) / len(comparisons)
+    return [
+        Outcome(
+            comparison.name,
+            weigh(results, comparison.terms, confidence),
+            weigh(results, comparison.terms, corrected).high,
+        )
+        for comparison in comparisons
+    ]
+
+
+def verdict(outcomes: Sequence[Outcome]) -> str:
+    """Whether a claim that expects every comparison to be positive holds.
+
+    `reproduced`: every interval lies above 0 (an intersection-union test, which needs no
+    correction: Berger, Technometrics 24, 1982). `not reproduced`: at least one interval,
+    corrected for the number of comparisons, lies below 0. Otherwise `inconclusive`. At 95 %
+    either wrong verdict has a probability of at most 2.5 %.
+    """
+    if all(outcome.estimate.low > 0 for outcome in outcomes):
+        return REPRODUCED
+    if any(outcome.corrected_high < 0 for outcome in outcomes):
+        return NOT_REPRODUCED
+    return INCONCLUSIVE
+
+
+def winner(results: Results, cell: Cell, confidence: float = 0.95) -> str | None:
+    """The pruned variant that is ahead of every other one beyond doubt, if there is one.
+
+    Each difference to the best must have an interval above 0, corrected for the number of
+    variants that the best was chosen among.
+    """
+    if len(results.variants) < 2:
+        return None
+    best, *others = sorted(
+        results.variants, key=lambda v: accuracy(results, cell, v).value, reverse=True
+    )
+    corrected = 1 - (1 - confidence) / len(others)
+    ahead = [
+        weigh(results, ((1, cell, best), (-1, cell, other)), corrected).low > 0 for other in others
+    ]
+    return best if all(ahead) else None
+
+
+def at_chance(results: Results, cell: Cell, variant: str) -> bool:
+    """Whether some seed's network cannot be told from guessing (its 95 % interval holds chance)."""
+    return any(
+        estimate([(1, [top1])], results.n_test).low <= results.chance
+        for top1 in results.top1(cell, variant)
+    )

@@ -1,0 +1,249 @@
+"""The report's figures, as SVG with deterministic bytes.
+
+Colours are those of Okabe & Ito (colour-blind safe), black for dense; a variant keeps its colour
+and marker in every figure of a study. The background is white, so that dark pages show it too.
+"""
+
+import csv
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sparsecnn.artifacts import atomic_write
+from sparsecnn.errors import UserError
+from sparsecnn.study.comparisons import accuracy, drop
+from sparsecnn.study.metrics import DENSE, Cell, Results
+from sparsecnn.study.statistics import Estimate
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
+_MARKERS = ("s", "^", "D", "v", "P", "X", "p")
+_STYLE: Any = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "sparsecnn",
+}
+
+
+@dataclass(frozen=True)
+class LayerErrors:
+    """Relative output error ``||WX - W'X||^2 / ||WX||^2`` of every layer of one pruned network."""
+
+    model: str
+    epochs: int
+    seed: int
+    variant: str
+    errors: tuple[float, ...]
+    """In order of depth; NaN for a layer left dense."""
+
+
+def read_layer_errors(path: Path) -> LayerErrors:
+    """Read ``<model>/epochs-<n>/seed-<s>/<variant>/layers.csv`` under any folder.
+
+    Raises `UserError` if it is not such a table.
+    """
+    try:
+        model, epochs, seed, variant = path.parts[-5:-1]
+        with path.open(encoding="utf-8", newline="") as file:
+            errors = [record["relative_error"] for record in csv.DictReader(file)]
+        return LayerErrors(
+            model,
+            int(epochs.removeprefix("epochs-")),
+            int(seed.removeprefix("seed-")),
+            variant,
+            tuple(float(error) if error else np.nan for error in errors),
+        )
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a table of layers ({type(error).__name__}: {error}); "
+            "delete the file and run snakemake again to make it anew"
+        ) from None
+
+
+def draw_accuracy(results: Results) -> Figure:
+    """Top-1 accuracy per network by variant (dense first), one panel per regime."""
+    estimates = {
+        (cell, variant): accuracy(results, cell, variant)
+        for cell in results.cells
+        for variant in (DENSE, *results.variants)
+    }
+    seeds = {(cell, variant): results.top1(cell, variant) for cell, variant in estimates}
+    figure = _draw_cells(results, [DENSE, *results.variants], estimates, seeds)
+    first = figure.axes[0]
+    first.set_ylabel("top-1 accuracy (%)")
+    low, high = max(first.get_ylim()[0], 0), min(first.get_ylim()[1], 100)
+    first.set_ylim(low, high)
+    if low < results.chance < high:
+        for axes in figure.axes:
+            axes.axhline(results.chance, color="#777777", linewidth=1, linestyle=":", zorder=1)
+        first.annotate(
+            "chance",
+            (0, results.chance),
+            xycoords=first.get_yaxis_transform(),
+            xytext=(3, 3),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    return figure
+
+
+def draw_drop(results: Results) -> Figure:
+    """Accuracy lost to pruning per network by variant, one panel per regime."""
+    estimates = {
+        (cell, variant): drop(results, cell, variant)
+        for cell in results.cells
+        for variant in results.variants
+    }
+    seeds = {
+        (cell, variant): [row.drop for row in results.of(cell, variant)]
+        for cell, variant in estimates
+    }
+    figure = _draw_cells(results, results.variants, estimates, seeds)
+    figure.axes[0].set_ylabel("drop: dense minus pruned (points)")
+    for axes in figure.axes:
+        axes.axhline(0, color="black", linewidth=1, zorder=1)
+    return figure
+
+
+def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
+    """Relative output error along depth by variant, mean over seeds.
+
+    Regimes go down, networks across; the error axis is logarithmic.
+    """
+    with mpl.rc_context(_STYLE):
+        n_rows, n_columns = len(results.regimes), len(results.models)
+        figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.4 + 2.3 * n_rows))
+        grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True, sharex="col")
+        for i, regime in enumerate(results.regimes):
+            for j, model in enumerate(results.models):
+                axes, cell = grid[i, j], Cell(regime, model)
+                if cell not in results.cells:
+                    axes.set_axis_off()
+                    continue
+                _draw_depth(axes, results, cell, layers)
+                axes.set_title(f"{model}, {results.epochs(cell)} epochs", fontsize=11)
+                axes.tick_params(labelleft=True)
+            grid[i, 0].set_ylabel("relative output error")
+        for axes in grid[-1]:
+            axes.set_xlabel("layer, by depth")
+        _legend(figure, results, results.variants)
+    return figure
+
+
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG, atomically; the same figure gives the same bytes."""
+    FigureCanvasAgg(figure)
+    with mpl.rc_context(_STYLE):
+        atomic_write(
+            path,
+            lambda temporary: figure.savefig(
+                temporary, format="svg", metadata={"Date": None, "Creator": None}
+            ),
+        )
+
+
+def _draw_cells(
+    results: Results,
+    variants: Sequence[str],
+    estimates: Mapping[tuple[Cell, str], Estimate],
+    seeds: Mapping[tuple[Cell, str], Sequence[float]],
+) -> Figure:
+    with mpl.rc_context(_STYLE):
+        widest = max(
+            sum(cell.regime == regime for cell in results.cells) for regime in results.regimes
+        )
+        panel = max(2.4, widest * (0.5 + 0.22 * len(variants)))
+        figure = Figure(figsize=(max(4.5, 1.2 + panel * len(results.regimes)), 4.2))
+        grid = figure.subplots(1, len(results.regimes), squeeze=False, sharey=True)[0]
+        for axes, regime in zip(grid, results.regimes, strict=True):
+            cells = [cell for cell in results.cells if cell.regime == regime]
+            for position, cell in enumerate(cells):
+                for k, variant in enumerate(variants):
+                    x = position + 0.7 * ((k + 0.5) / len(variants) - 0.5)
+                    key = (cell, variant)
+                    _draw_estimate(axes, x, estimates[key], seeds[key], _look(results, variant))
+            axes.set_xticks(
+                range(len(cells)), [f"{c.model}\n{results.epochs(c)} epochs" for c in cells]
+            )
+            axes.tick_params(axis="x", length=0)
+            axes.set_xlim(-0.55, len(cells) - 0.45)
+            axes.set_title(regime, fontsize=11)
+            axes.tick_params(labelleft=True)
+        grid[0].set_ylim(_limits(estimates.values(), seeds.values()))
+        _legend(figure, results, variants)
+    return figure
+
+
+def _draw_estimate(
+    axes: Axes, x: float, estimate: Estimate, seeds: Sequence[float], look: tuple[str, str]
+) -> None:
+    colour, marker = look
+    axes.vlines(x, estimate.low, estimate.high, color=colour, linewidth=1.8)
+    axes.plot([x], [estimate.value], marker, color=colour, markersize=7)
+    if len(seeds) > 1:
+        axes.plot([x] * len(seeds), seeds, "_", color=colour, markersize=9, alpha=0.6)
+
+
+def _draw_depth(axes: Axes, results: Results, cell: Cell, layers: Sequence[LayerErrors]) -> None:
+    epochs = results.epochs(cell)
+    for variant in results.variants:
+        errors = [
+            layer.errors
+            for layer in layers
+            if (layer.model, layer.epochs, layer.variant) == (cell.model, epochs, variant)
+        ]
+        if not errors:
+            continue
+        mean = np.mean(errors, axis=0)
+        mean[mean <= 0] = np.nan  # a layer without error has no place on a logarithmic axis
+        colour, marker = _look(results, variant)
+        depth = np.arange(1, len(mean) + 1)
+        axes.plot(depth, mean, marker=marker, color=colour, markersize=4, linewidth=1.4)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * error:g} %"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _look(results: Results, variant: str) -> tuple[str, str]:
+    if variant == DENSE:
+        return "black", "o"
+    index = results.variants.index(variant)
+    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+
+
+def _legend(figure: Figure, results: Results, variants: Sequence[str]) -> None:
+    handles = []
+    for variant in variants:
+        colour, marker = _look(results, variant)
+        handles.append(Line2D([], [], color=colour, marker=marker, linewidth=1.8))
+    columns = min(len(variants), max(2, int(figure.get_figwidth() / 1.7)))
+    figure.legend(handles, list(variants), loc="outside upper center", ncols=columns)
+
+
+def _limits(
+    estimates: Collection[Estimate], seeds: Collection[Sequence[float]]
+) -> tuple[float, float]:
+    """Limits that hold every point, and whiskers as far as they leave the points readable."""
+    points = [value for values in seeds for value in values]
+    low, high = min(points), max(points)
+    reach = max(0.5 * (high - low), 10.0)
+    bottom = max(min(e.low for e in estimates), low - reach)
+    top = min(max(e.high for e in estimates), high + reach)
+    margin = 0.04 * (top - bottom)
+    return bottom - margin, top + margin

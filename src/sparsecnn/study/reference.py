@@ -1,0 +1,85 @@
+"""The reference study's published numbers, and how a study differs from it."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparsecnn.study.metrics import DENSE, Cell, Results
+
+DATA = "CIFAR-10"
+LAYOUT = "flattened"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the reference reports for one network at one budget; accuracies in percent."""
+
+    epochs: str
+    """The budget as published, a range over the three networks: ``5-7``."""
+    dense: float
+    methods: Mapping[str, tuple[float, float]]
+    """Accuracy and drop of each pruning method."""
+
+    def pruned(self, methods: Iterable[str]) -> list[tuple[float, float]]:
+        """Accuracy and drop of each of these methods."""
+        return [self.methods[method] for method in methods]
+
+
+def read_reference(path: Path) -> dict[Cell, Published]:
+    """Read the published table: columns regime, epochs, model, method, top1, drop."""
+    with path.open(encoding="utf-8", newline="") as file:
+        records = list(csv.DictReader(file))
+    published = {}
+    for record in records:
+        cell = Cell(record["regime"], record["model"])
+        own = [r for r in records if (r["regime"], r["model"]) == cell]
+        published[cell] = Published(
+            record["epochs"],
+            next(float(r["top1"]) for r in own if r["method"] == DENSE),
+            {r["method"]: (float(r["top1"]), float(r["drop"])) for r in own if r["drop"]},
+        )
+    return published
+
+
+def shared_methods(results: Results, published: Mapping[Cell, Published]) -> dict[str, str]:
+    """Published methods that the study has too, each with our variant; empty if there is none."""
+    cells = [cell for cell in results.cells if cell in published]
+    methods = list(published[cells[0]].methods) if cells else []
+    variants = {method: results.variant_of(method) for method in methods}
+    return {method: variant for method, variant in variants.items() if variant is not None}
+
+
+def differences(results: Results, published: Mapping[Cell, Published]) -> list[str]:
+    """In what the compared cells differ from the reference: one phrase for each difference."""
+    cells = [cell for cell in results.cells if cell in published]
+    shared = shared_methods(results, published).values()
+    rows = [row for cell in cells for variant in shared for row in results.of(cell, variant)]
+    found = []
+    label = results.rows[0].dataset
+    if label != DATA:
+        found.append(f"data: {label} here, {DATA} there")
+    narrow = sorted({f"{row.model} {row.width:g}" for row in rows if row.width != 1})
+    if narrow:
+        found.append(f"width of the networks: {', '.join(narrow)} here, 1 there")
+    budgets = [
+        f"{cell} {results.epochs(cell)} here, {published[cell].epochs} there"
+        for cell in cells
+        if not _within(results.epochs(cell), published[cell].epochs)
+    ]
+    if budgets:
+        found.append(f"epochs: {'; '.join(budgets)}")
+    patterns = sorted({row.pattern for row in rows if row.pattern != "2:4"})
+    if patterns:
+        found.append(f"pattern: {', '.join(patterns)} here, 2:4 there")
+    layouts = sorted({row.layout for row in rows if row.layout != LAYOUT})
+    if layouts:
+        found.append(
+            f"groups of a convolution's weights: {', '.join(layouts)} here, {LAYOUT} there"
+        )
+    return found
+
+
+def _within(epochs: int, published: str) -> bool:
+    low, high = (int(bound) for bound in published.split("-"))
+    return low <= epochs <= high

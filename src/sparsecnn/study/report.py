@@ -1,0 +1,198 @@
+"""Render report.md: facts from the results, words from the template."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from sparsecnn.study import tables
+from sparsecnn.study.comparisons import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    accuracy,
+    at_chance,
+    drop,
+)
+from sparsecnn.study.metrics import DENSE, Cell, Results
+from sparsecnn.study.reference import Published, differences, shared_methods
+from sparsecnn.study.text import signed
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill in the template; a name that `context` lacks is an error."""
+    environment = Environment(
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["comparisons_table"] = tables.comparisons_table
+    return environment.from_string(template).render(context)
+
+
+def report_context(
+    results: Results,
+    *,
+    claims: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    reference: Mapping[Cell, Published],
+    figures: Mapping[str, str],
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything the template shows, as plain values.
+
+    Parameters
+    ----------
+    claims, provenance, dataset
+        Values of claims.json, provenance.json and dataset.json.
+    figures
+        Link of each figure from the report, by name (`accuracy`, `drop`, `layer_error`).
+    config
+        The whole validated configuration.
+    """
+    variants = shared_methods(results, reference)
+    return {
+        "results": results,
+        "config": config,
+        "dataset": dataset,
+        "class_counts": _class_counts(dataset),
+        "claims": claims["claims"],
+        "provenance": provenance,
+        "figures": figures,
+        "answer": answer(results),
+        "verdicts": verdicts(claims["claims"]),
+        "warnings": _warnings(results),
+        "collapsed": _collapsed(results),
+        "left_dense": left_dense(provenance["networks"]),
+        "limits": _limits(results),
+        "differences": differences(results, reference),
+        "main_table": tables.main_table(results),
+        "full_table": tables.full_table(results),
+        "variants_table": tables.variants_table(results),
+        "pruning_table": tables.pruning_table(results),
+        "claims_table": tables.claims_table(claims["claims"]),
+        "reference_table": (
+            tables.reference_table(results, reference, variants) if variants else None
+        ),
+        "settings": yaml.safe_dump(dict(config), sort_keys=False, width=100, allow_unicode=True),
+    }
+
+
+def relative_links(figures: Sequence[Path], report: Path) -> dict[str, str]:
+    """Link of each figure from the report's folder, by file name without suffix."""
+    return {f.stem: Path(os.path.relpath(f, report.parent)).as_posix() for f in figures}
+
+
+def answer(results: Results) -> str:
+    """One sentence: what the kindest and the harshest variant cost."""
+    cost = {
+        variant: {cell: drop(results, cell, variant).value for cell in results.cells}
+        for variant in results.variants
+    }
+    mean = {variant: fmean(of_cell.values()) for variant, of_cell in cost.items()}
+    kindest, harshest = min(cost, key=lambda v: mean[v]), max(cost, key=lambda v: mean[v])
+    over = f" on average over {len(results.cells)} cells" if len(results.cells) > 1 else ""
+    sentence = (
+        f"Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by "
+        f"{signed(-mean[kindest])} points{over}{_worst(cost[kindest])}"
+    )
+    if kindest == harshest:
+        return f"{sentence}."
+    change = f"{signed(-mean[harshest])} points{_worst(cost[harshest])}"
+    return f"{sentence}; `{harshest}` by {change}."
+
+
+def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence: how many claims of the reference study are reproduced, and how many not."""
+    parts = []
+    for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE):
+        numbers = [str(claim["number"]) for claim in claims if claim["verdict"] == verdict]
+        if numbers:
+            verb = "is" if len(numbers) == 1 else "are"
+            parts.append(f"{len(numbers)} {verb} {verdict} ({', '.join(numbers)})")
+    return f"Of the reference study's {len(claims)} claims, {', '.join(parts)}."
+
+
+def left_dense(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Layers that pruning left dense: model, variants and layers, equal ones together."""
+    variants: dict[tuple[str, str], list[str]] = {}
+    for network in networks:
+        if network["variant"] == DENSE or not network["dense_layers"]:
+            continue
+        layers = ", ".join(f"`{layer}`" for layer in network["dense_layers"])
+        names = variants.setdefault((network["model"], layers), [])
+        if network["variant"] not in names:
+            names.append(network["variant"])
+    return [
+        {"model": model, "layers": layers, "variants": ", ".join(names)}
+        for (model, layers), names in variants.items()
+    ]
+
+
+def _worst(cost: Mapping[Cell, float]) -> str:
+    cell = max(cost, key=lambda cell: cost[cell])
+    return f" (at worst {signed(-cost[cell])}: {cell})" if len(cost) > 1 else f" ({cell})"
+
+
+def _class_counts(dataset: Mapping[str, Any]) -> dict[str, str]:
+    counts = {}
+    for split, of_class in dataset["class_counts"].items():
+        low, high = min(of_class.values()), max(of_class.values())
+        counts[split] = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return counts
+
+
+def _warnings(results: Results) -> list[str]:
+    return [
+        f"{cell}: the dense network did not learn; its accuracy of "
+        f"{accuracy(results, cell, DENSE).value:.2f} % cannot be told from chance "
+        f"({results.chance:.2f} %), so what pruning does to it means nothing."
+        for cell in results.cells
+        if at_chance(results, cell, DENSE)
+    ]
+
+
+def _collapsed(results: Results) -> list[str]:
+    return [
+        f"`{variant}` ({cell})"
+        for cell in results.cells
+        for variant in results.variants
+        if not at_chance(results, cell, DENSE) and at_chance(results, cell, variant)
+    ]
+
+
+def _limits(results: Results) -> list[str]:
+    n, limits = len(results.seeds), []
+    if n == 1:
+        limits.append(
+            "One seed: the intervals tell how well the test set pins down these very networks. "
+            "How much newly trained networks would differ is not known."
+        )
+    else:
+        limits.append(
+            f"Intervals are over {n} seeds and one fixed test set of {results.n_test:,} images; "
+            "another test set would move all numbers together."
+        )
+    if n == 2:
+        limits.append(
+            "Two seeds: Student's t with one degree of freedom makes the intervals 12.7 standard "
+            "errors wide to either side, so that only large differences can be settled."
+        )
+    if len(results.regimes) == 1:
+        limits.append("One training regime: nothing can be said of the effect of training longer.")
+    if len(results.models) == 1:
+        limits.append("One network: nothing can be said of the effect of the architecture.")
+    if any(row.width < 1 for row in results.rows):
+        limits.append(
+            "Some networks are narrower than published ones, which leaves pruning less redundancy "
+            "to remove."
+        )
+    limits.append("Accuracy is all that is measured here: no speed of the pruned networks.")
+    return limits

@@ -1,0 +1,160 @@
+"""The tables of the report, as a header and rows of text."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from sparsecnn.study.comparisons import accuracy, drop, winner
+from sparsecnn.study.metrics import DENSE, Cell, Results
+from sparsecnn.study.reference import Published
+from sparsecnn.study.statistics import Estimate
+from sparsecnn.study.text import markdown_table, plain_table, signed
+
+
+def headline(results: Results) -> str:
+    """The study's main table as plain text for the terminal."""
+    n = len(results.seeds)
+    seeds = "one seed" if n == 1 else f"mean of {n} seeds"
+    data = results.rows[0].dataset
+    title = (
+        f"Top-1 accuracy in % (drop in points) on {data}, {results.n_test:,} test images, {seeds}"
+    )
+    return f"{title}\n\n{plain_table(*_main(results, bold=False), left=2)}"
+
+
+def main_table(results: Results) -> str:
+    """Baseline and accuracy (drop) of every variant, one row per cell, as in the reference."""
+    return markdown_table(*_main(results, bold=True), left=2)
+
+
+def full_table(results: Results) -> str:
+    """Accuracy and drop of every cell and variant with deviation, interval and n."""
+    header = ["Regime", "Network", "Variant", "Top-1 (%)", "95 % interval"]
+    header += ["Drop (points)", "95 % interval", "n"]
+    rows = []
+    for cell in results.cells:
+        for variant in (DENSE, *results.variants):
+            top1 = accuracy(results, cell, variant)
+            change = _negated(drop(results, cell, variant))
+            row = [*cell, variant, _mean_sd(top1, f"{top1.value:.2f}"), _interval(top1)]
+            if variant == DENSE:
+                row += ["", ""]
+            else:
+                row += [_mean_sd(change, signed(change.value)), _signed_interval(change)]
+            rows.append([*row, str(top1.n)])
+    return markdown_table(header, rows, left=3)
+
+
+def variants_table(results: Results) -> str:
+    """What each variant is."""
+    header = ["Variant", "Method", "Pattern", "Groups along", "Coverage", "Batch norm re-estimated"]
+    rows = []
+    for variant in results.variants:
+        row = next(row for row in results.rows if row.variant == variant)
+        again = "yes" if row.bn_recalibrated else "no"
+        rows.append([variant, row.method, row.pattern, row.layout, row.coverage, again])
+    return markdown_table(header, rows, left=len(header))
+
+
+def pruning_table(results: Results) -> str:
+    """Zeros and pruning time of every network and variant, means over budgets and seeds."""
+    header = ["Network", "Variant", "Zeros, pruned layers (%)", "Zeros, all layers (%)"]
+    header.append("Pruning time (s)")
+    rows = []
+    for model in results.models:
+        for variant in results.variants:
+            found = [r for r in results.rows if (r.model, r.variant) == (model, variant)]
+            rows.append(
+                [
+                    model,
+                    variant,
+                    f"{100 * fmean(row.sparsity_pruned_layers for row in found):.2f}",
+                    f"{100 * fmean(row.sparsity_network for row in found):.2f}",
+                    f"{fmean(row.seconds for row in found):.1f}",
+                ]
+            )
+    return markdown_table(header, rows, left=2)
+
+
+def reference_table(
+    results: Results, published: Mapping[Cell, Published], variants: Mapping[str, str]
+) -> str:
+    """The published numbers and ours, two rows per cell; `variants` maps methods to ours."""
+    header = ["Regime", "Network", "Source", "Epochs", "Baseline"]
+    header += [f"{method} (drop)" for method in variants]
+    rows = []
+    for cell in results.cells:
+        if cell not in published:
+            continue
+        theirs = published[cell]
+        theirs_row = [*cell, "reference", theirs.epochs, f"{theirs.dense:.2f}"]
+        theirs_row += [f"{top1:.2f} ({signed(-lost)})" for top1, lost in theirs.pruned(variants)]
+        ours_row = [*cell, "this study", str(results.epochs(cell))]
+        ours_row.append(f"{accuracy(results, cell, DENSE).value:.2f}")
+        ours_row += [_top1_and_drop(results, cell, variant) for variant in variants.values()]
+        rows += [theirs_row, ours_row]
+    return markdown_table(header, rows, left=3)
+
+
+def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
+    """Verdict, effect and interval of every claim."""
+    rows = []
+    for claim in claims:
+        tested = claim["effect"] is not None
+        effect = signed(claim["effect"]) if tested else "not measured"
+        interval = f"[{signed(claim['low'])}, {signed(claim['high'])}]" if tested else ""
+        rows.append([str(claim["number"]), claim["title"], claim["verdict"], effect, interval])
+    return markdown_table(
+        ["#", "Claim", "Verdict", "Effect (points)", "95 % interval"], rows, left=3
+    )
+
+
+def comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Every comparison that a claim rests on."""
+    rows = [
+        [
+            comparison["name"],
+            signed(comparison["effect"]),
+            f"[{signed(comparison['low'])}, {signed(comparison['high'])}]",
+            signed(comparison["corrected_high"]),
+            str(comparison["n"]),
+        ]
+        for comparison in comparisons
+    ]
+    header = ["Comparison", "Effect (points)", "95 % interval", "Corrected upper bound", "n"]
+    return markdown_table(header, rows)
+
+
+def _main(results: Results, *, bold: bool) -> tuple[list[str], list[list[str]]]:
+    header = ["Regime", "Network", "Epochs", "Baseline"]
+    header += [f"{variant} (drop)" for variant in results.variants]
+    rows = []
+    for cell in results.cells:
+        best = winner(results, cell) if bold else None
+        row = [*cell, str(results.epochs(cell)), f"{accuracy(results, cell, DENSE).value:.2f}"]
+        for variant in results.variants:
+            text = _top1_and_drop(results, cell, variant)
+            row.append(f"**{text}**" if variant == best else text)
+        rows.append(row)
+    return header, rows
+
+
+def _top1_and_drop(results: Results, cell: Cell, variant: str) -> str:
+    top1, lost = accuracy(results, cell, variant), drop(results, cell, variant)
+    return f"{top1.value:.2f} ({signed(-lost.value)})"
+
+
+def _negated(value: Estimate) -> Estimate:
+    return Estimate(-value.value, -value.high, -value.low, value.sd, value.n, value.basis)
+
+
+def _mean_sd(value: Estimate, mean: str) -> str:
+    return mean if value.sd is None else f"{mean} ± {value.sd:.2f}"
+
+
+def _interval(value: Estimate) -> str:
+    return f"[{value.low:.2f}, {value.high:.2f}]"
+
+
+def _signed_interval(value: Estimate) -> str:
+    return f"[{signed(value.low)}, {signed(value.high)}]"

@@ -1,0 +1,199 @@
+"""Studies with known numbers, for the tests of what turns metrics into a report.
+
+`python tests/unit/study_example.py` writes the golden report anew; read the difference.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsecnn.artifacts import Manifest
+from sparsecnn.study.claims import judge
+from sparsecnn.study.metrics import Results, collect, provenance
+from sparsecnn.study.reference import read_reference
+from sparsecnn.study.report import render, report_context
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden" / "report.md"
+BUDGETS = {
+    "under_trained": {"custom_cnn": 7, "vgg16": 5, "resnet18": 5},
+    "fully_trained": {"custom_cnn": 30, "vgg16": 15, "resnet18": 15},
+}
+VARIANTS = {
+    "magnitude": {"method": "magnitude"},
+    "sparsegpt": {"method": "sparsegpt"},
+    "sparsegpt_bn": {"method": "sparsegpt", "bn_recalibration": True},
+}
+TOP1 = {  # dense, magnitude, sparsegpt, sparsegpt_bn
+    ("under_trained", "custom_cnn"): (63.2, 19.0, 60.3, 62.0),
+    ("under_trained", "vgg16"): (80.4, 22.5, 76.2, 79.1),
+    ("under_trained", "resnet18"): (79.4, 20.8, 72.3, 78.0),
+    ("fully_trained", "custom_cnn"): (78.2, 45.5, 75.3, 77.2),
+    ("fully_trained", "vgg16"): (85.7, 31.2, 82.3, 84.6),
+    ("fully_trained", "resnet18"): (85.2, 20.8, 78.6, 84.1),
+}
+
+
+def metric(model: str, epochs: int, seed: int, variant: str, top1: float, **other: Any) -> Any:
+    """The value of one metrics.json."""
+    settings = VARIANTS.get(variant, {"method": variant})
+    pruned = variant != "dense"
+    value = {
+        "model": model,
+        "width": 0.25,
+        "epochs": epochs,
+        "seed": seed,
+        "variant": variant,
+        "method": settings["method"],
+        "pattern": "2:4" if pruned else "",
+        "layout": "channels" if pruned else "",
+        "coverage": "all" if pruned else "",
+        "bn_recalibrated": settings.get("bn_recalibration", False),
+        "top1": top1,
+        "loss": 1.0,
+        "n_test": 10000,
+        "per_class": {f"class {i}": top1 for i in range(10)},
+        "sparsity_pruned_layers": 0.5 if pruned else 0.0,
+        "sparsity_network": 0.498 if pruned else 0.0,
+        "pruned_layers": ["conv2", "fc"] if pruned else [],
+        "dense_layers": ["conv1"] if pruned else [],
+        "seconds": 2.5 if pruned else 60.0,
+        "device": "cpu",
+    }
+    return value | other
+
+
+def metrics(
+    seeds: Sequence[int] = (0, 1, 2),
+    regimes: Mapping[str, Mapping[str, int]] = BUDGETS,
+    variants: Sequence[str] = tuple(VARIANTS),
+    **other: Any,
+) -> list[Any]:
+    """metrics.json of every network: the numbers of `TOP1`, spread over seeds."""
+    names = ("dense", *VARIANTS)
+    return [
+        metric(
+            model,
+            epochs,
+            seed,
+            variant,
+            # Different spreads for every cell and variant, so that nothing cancels.
+            round(TOP1[regime, model][k] + (0.11 + 0.07 * k + 0.01 * epochs) * ((seed % 3) - 1), 2),
+            **other,
+        )
+        for regime, budgets in regimes.items()
+        for model, epochs in budgets.items()
+        for seed in seeds
+        for k, variant in enumerate(names)
+        if variant == "dense" or variant in variants
+    ]
+
+
+def results(
+    seeds: Sequence[int] = (0, 1, 2),
+    regimes: Mapping[str, Mapping[str, int]] = BUDGETS,
+    variants: Sequence[str] = tuple(VARIANTS),
+    values: Sequence[Any] | None = None,
+    dataset: str = "CIFAR-10, JPEG q75",
+    **other: Any,
+) -> Results:
+    """The table of those metrics, or of `values`."""
+    return collect(
+        metrics(seeds, regimes, variants, **other) if values is None else values,
+        study="example",
+        dataset=dataset,
+        regimes=regimes,
+        seeds=seeds,
+        variants=variants,
+    )
+
+
+def published_results() -> Results:
+    """The reference study's own numbers as a study of one seed."""
+    values = [
+        metric(
+            cell.model,
+            BUDGETS[cell.regime][cell.model],
+            42,
+            method,
+            top1,
+            width=1.0,
+            layout="" if method == "dense" else "flattened",
+        )
+        for cell, own in read_reference(ROOT / "report" / "reference-study.csv").items()
+        for method, top1 in {
+            "dense": own.dense,
+            **{k: v[0] for k, v in own.methods.items()},
+        }.items()
+    ]
+    return results((42,), BUDGETS, ("magnitude", "sparsegpt"), values, "CIFAR-10")
+
+
+def summary_of_dataset(label: str = "CIFAR-10, JPEG q75", n_test: int = 10000) -> dict[str, Any]:
+    """The value of dataset.json."""
+    classes = [f"class {i}" for i in range(10)]
+    return {
+        "label": label,
+        "source": "image_folder",
+        "n_train": 50000,
+        "n_test": n_test,
+        "image_shape": [3, 32, 32],
+        "classes": classes,
+        "class_counts": {
+            "train": dict.fromkeys(classes, 5000),
+            "test": {name: 1000 - i for i, name in enumerate(classes)},
+        },
+        "measured_mean": [0.49, 0.48, 0.45],
+        "measured_std": [0.2, 0.2, 0.2],
+        "normalization": {"mean": [0.49, 0.48, 0.45], "std": [0.2, 0.2, 0.2]},
+        "content": "d" * 64,
+    }
+
+
+def report(table: Results, values: Sequence[Any] | None = None) -> str:
+    """The report of a table, with everything that varies from run to run held fixed."""
+    manifest = Manifest(
+        "metrics",
+        {},
+        "c0de",
+        device="a processor",
+        versions={"python": "3.11.0", "torch": "2.11.0", "numpy": "2.0.0", "machine": "x86_64"},
+        created="2025-01-02T03:04:05+00:00",
+        content="0123456789abcdef" * 4,
+    )
+    row = table.rows[0]
+    regimes = {
+        r: {c.model: table.epochs(c) for c in table.cells if c.regime == r} for r in table.regimes
+    }
+    context = report_context(
+        table,
+        claims={"claims": judge(table)},
+        provenance=provenance([(value, manifest) for value in values or metrics()]),
+        dataset=summary_of_dataset(row.dataset, row.n_test),
+        reference=read_reference(ROOT / "report" / "reference-study.csv"),
+        figures={name: f"figures/{name}.svg" for name in ("accuracy", "drop", "layer_error")},
+        config={
+            "study": row.study,
+            "dataset": {"name": "image_folder", "source": None, "label": row.dataset},
+            "models": {model: {"width": row.width} for model in table.models},
+            "regimes": regimes,
+            "seeds": table.seeds,
+            "training": {
+                "batch_size": 128,
+                "learning_rate": 0.01,
+                "momentum": 0.9,
+                "weight_decay": 0.0005,
+                "crop_padding": 4,
+                "horizontal_flip": True,
+            },
+            "calibration": {"images": 1024, "class_balanced": True},
+            "variants": {name: VARIANTS[name] for name in table.variants},
+        },
+    )
+    template = ROOT / "report" / "report.md.j2"
+    return render(template.read_text(encoding="utf-8"), context)
+
+
+if __name__ == "__main__":
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text(report(results()), encoding="utf-8")

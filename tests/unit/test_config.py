@@ -1,0 +1,154 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+import sparsecnn
+from sparsecnn.errors import UserError
+from sparsecnn.study.config import complete_config, variant_settings
+
+ROOT = Path(sparsecnn.__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text())
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
+
+
+def merged(base, overlay):
+    result = copy.deepcopy(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+def complete(**overlay):
+    return complete_config(merged(DEFAULT, overlay), SCHEMA)
+
+
+def test_the_default_is_the_reference_study_and_names_every_key():
+    config = complete()
+    assert config["regimes"]["under_trained"] == {"custom_cnn": 7, "vgg16": 5, "resnet18": 5}
+    assert config["regimes"]["fully_trained"] == {"custom_cnn": 30, "vgg16": 15, "resnet18": 15}
+    assert len(config["seeds"]) == 3
+    assert set(config) == set(SCHEMA["properties"])
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_every_shipped_study_is_valid_and_named_after_its_file(path):
+    config = complete(**yaml.safe_load(path.read_text()))
+    assert config["study"] == path.stem
+
+
+def test_every_key_has_a_description():
+    def walk(part, path):
+        for key, child in part.get("properties", {}).items():
+            if "$ref" in child:
+                child = child | SCHEMA["$defs"][child["$ref"].rpartition("/")[2]]
+            described = "description" in child or "properties" in child
+            assert described, f"{path}.{key}"
+            walk(child, f"{path}.{key}")
+
+    walk(SCHEMA, "")
+
+
+def test_defaults_are_filled_in_at_every_depth():
+    bare = {
+        "models": {"vgg16": {}},
+        "regimes": {"short": {"vgg16": 1}},
+        "variants": {"m": {"method": "magnitude"}},
+    }
+    given = copy.deepcopy(bare)
+    config = complete_config(bare, SCHEMA)
+    assert bare == given
+    assert config["models"]["vgg16"]["width"] == 1.0
+    assert config["training"]["batch_size"] == 128
+    assert config["dataset"]["source"] is None
+    assert config["seeds"] == [0, 1, 2]
+
+
+def test_null_removes_an_entry_of_the_default():
+    config = complete(models={"vgg16": None}, variants={"magnitude_bn": None})
+    assert list(config["models"]) == ["custom_cnn", "resnet18"]
+    assert "magnitude_bn" not in config["variants"]
+
+
+def test_a_variant_inherits_from_pruning_and_its_method_alone():
+    config = complete(
+        pruning={"layout": "flattened"},
+        methods={"sparsegpt": {"damping": 0.05}},
+        variants={"s": {"method": "sparsegpt", "pattern": "1:4"}, "m": {"method": "magnitude"}},
+    )
+    s = variant_settings(config, "s")
+    assert (s["layout"], s["damping"], s["pattern"]) == ("flattened", 0.05, "1:4")
+    assert "damping" not in variant_settings(config, "m")
+
+
+WRONG = [
+    ({"trainig": {}}, "trainig: unknown key, did you mean training?"),
+    ({"training": {"learning_rat": 1}}, "training.learning_rat: unknown key, did you mean learn"),
+    ({"training": {"batch_size": "128"}}, 'training.batch_size: "128" is not of type integer'),
+    ({"training": {"batch_size": 1}}, "training.batch_size: 1 is not allowed, it must be at least"),
+    ({"training": {"learning_rate": 0}}, "learning_rate: 0 is not allowed, it must be more than 0"),
+    ({"training": {"momentum": 1}}, "training.momentum: 1 is not allowed, it must be less than 1"),
+    ({"training": {"horizontal_flip": 1}}, "horizontal_flip: 1 is not of type boolean"),
+    ({"seeds": []}, "seeds: must not be empty"),
+    ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
+    ({"seeds": 3}, "seeds: 3 is not of type array"),
+    ({"seeds": [-1]}, "seeds.0: -1 is not allowed, it must be at least 0"),
+    ({"study": "../other"}, 'study: "../other" is not of the form'),
+    ({"study": ""}, 'study: "" is not of the form'),
+    ({"models": {"resnet19": {}}}, 'models: unknown name "resnet19", did you mean resnet18?'),
+    ({"models": {"vgg16": {"width": 0}}}, "models.vgg16.width: 0 is not allowed, it must be more"),
+    ({"models": {"vgg16": {"widht": 1}}}, "models.vgg16.widht: unknown key, did you mean width?"),
+    (
+        {"models": {"custom_cnn": None, "vgg16": None, "resnet18": None}},
+        "models: must not be empty",
+    ),
+    ({"models": None}, "models: null is not of type object"),
+    ({"regimes": {"short": {"vgg16": 1}}}, "regimes.short: gives no epochs for custom_cnn"),
+    ({"regimes": {"under_trained": {"vgg16": 0}}}, "under_trained.vgg16: 0 is not allowed"),
+    ({"regimes": {"under_trained": {"vgg16": 1.5}}}, "under_trained.vgg16: 1.5 is not of type int"),
+    ({"regimes": {"under_trained": {"vgg61": 1}}}, "vgg61: unknown model, did you mean vgg16?"),
+    ({"regimes": {"a b": None, "c/d": {}}}, 'regimes: "c/d" cannot be a name here'),
+    ({"dataset": {"name": "cifar"}}, 'dataset.name: "cifar" is not allowed, did you mean cifar'),
+    ({"dataset": {"name": "image_folder"}}, "dataset.source: image_folder needs a folder"),
+    ({"dataset": {"name": "digits", "source": "x"}}, "dataset.source: digits come with"),
+    ({"dataset": {"normalization": {"mean": [0, 0, 0]}}}, None),
+    ({"dataset": {"normalization": {"mean": [0], "std": [1]}}}, "dataset.normalization: "),
+    ({"calibration": {"images": 0}}, "calibration.images: 0 is not allowed, it must be at least 1"),
+    ({"pruning": {"pattern": "5:4"}}, "pattern '5:4' keeps 5 of 4 weights; N must be smaller"),
+    ({"pruning": {"pattern": "4:4"}}, "N must be smaller than M"),
+    ({"pruning": {"pattern": "0:4"}}, 'pruning.pattern: "0:4" is not of the form'),
+    ({"pruning": {"pattern": "a:b"}}, 'pruning.pattern: "a:b" is not of the form'),
+    ({"pruning": {"layout": "rows"}}, 'pruning.layout: "rows" is not allowed (allowed: channels, flattened)'),
+    ({"methods": {"sparsegtp": {}}}, "methods.sparsegtp: unknown key, did you mean sparsegpt?"),
+    ({"methods": {"sparsegpt": {"damping": 0}}}, "methods.sparsegpt.damping: 0 is not allowed"),
+    ({"variants": {"s": {}}}, "variants.s: method missing"),
+    ({"variants": {"s": {"method": "sparsegtp"}}}, "did you mean sparsegpt?"),
+    ({"variants": {"dense": {"method": "magnitude"}}}, 'variants: "dense" cannot be a name here'),
+    ({"variants": {"a/b": {"method": "magnitude"}}}, 'variants: "a/b" cannot be a name here'),
+    (
+        {"variants": {"m": {"method": "magnitude", "damping": 0.1}}},
+        "variants.m.damping: method magnitude has no such setting",
+    ),
+    ({"device": "gpu"}, 'device: "gpu" is not allowed, did you mean cpu? (allowed: auto, cpu, cuda, mps)'),
+    ({"threads": 0}, "threads: 0 is not allowed, it must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("overlay", "message"), WRONG, ids=[str(i) for i in range(len(WRONG))])
+def test_a_mistake_is_named_with_what_is_allowed(overlay, message):
+    if message is None:  # merging keeps the default's std, so this one is fine
+        complete(**overlay)
+        return
+    with pytest.raises(UserError) as error:
+        complete(**overlay)
+    assert message in str(error.value)
+    assert all(len(line) < 300 for line in str(error.value).splitlines())
+
+
+def test_all_mistakes_are_named_at_once():
+    with pytest.raises(UserError) as error:
+        complete(thread=1, seeds=[], device="gpu")
+    assert len(str(error.value).splitlines()) == 3

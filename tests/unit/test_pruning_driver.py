@@ -1,0 +1,213 @@
+import copy
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from pruning_oracles import textbook_sparsegpt
+from torch import Tensor, nn
+
+import sparsecnn
+from sparsecnn.errors import UserError
+from sparsecnn.evaluation.verification import verify_pattern
+from sparsecnn.pruning import PruningResult, prune
+
+
+class Network(nn.Module):
+    """Layers registered in another order than data takes; one is used twice, one grouped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 8)
+        self.shared = nn.Conv2d(8, 8, 3, padding=1)
+        self.grouped = nn.Conv2d(8, 8, 3, groups=2, bias=False)
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.norm(self.stem(images)).relu()
+        x = self.shared(self.shared(x).relu()).relu()
+        x = self.grouped(input=x).mean((2, 3))
+        out: Tensor = self.head(self.dropout(x))
+        return out
+
+
+@pytest.fixture
+def model() -> Network:
+    torch.manual_seed(0)
+    return Network()
+
+
+@pytest.fixture
+def batches() -> list[Tensor]:
+    torch.manual_seed(1)
+    return [torch.randn(8, 3, 10, 10) for _ in range(3)]
+
+
+def rows(result: PruningResult) -> list[dict[str, Any]]:
+    return [asdict(layer) for layer in result.layers]
+
+
+@pytest.mark.parametrize("method", ["magnitude", "sparsegpt"])
+@pytest.mark.parametrize("layout", ["channels", "flattened"])
+def test_every_layer_is_listed_in_data_order_and_pruned_or_explained(
+    model: Network, batches: list[Tensor], method: str, layout: str
+) -> None:
+    result = prune(model, batches, method=method, layout=layout)
+    assert [row.layer for row in result.layers] == ["stem", "shared", "grouped", "head"]
+    stem = result.layers[0]
+    if layout == "channels":
+        assert (stem.status, stem.pattern, stem.relative_error) == ("dense", "", None)
+        assert stem.reason == "3 input channels per group are not a multiple of 4"
+    else:
+        assert (stem.status, stem.reason, stem.pattern) == ("pruned", "", "2:4")
+        assert stem.sparsity == pytest.approx(12 / 27)
+    for row in result.layers[1:]:
+        assert (row.status, row.sparsity, row.layout) == ("pruned", 0.5, layout)
+        assert row.relative_error is not None
+        assert 0 < row.relative_error < 1
+    verify_pattern(model.state_dict(), rows(result))
+    for name, mask in result.masks.items():
+        weight = model.state_dict()[f"{name}.weight"]
+        assert mask.shape == weight.shape
+        assert not weight[~mask].any()
+
+
+def test_hessian_of_a_layer_used_twice_counts_both_uses(
+    model: Network, batches: list[Tensor]
+) -> None:
+    result = prune(model, batches)
+    samples = {row.layer: row.samples for row in result.layers}
+    assert samples["shared"] == 2 * 24 * 8 * 8
+    assert samples["grouped"] == 24 * 6 * 6
+
+
+def test_pruned_linear_layer_is_the_textbook_result(batches: list[Tensor]) -> None:
+    layer = nn.Linear(16, 6)
+    inputs = [torch.randn(20, 16) for _ in range(3)]
+    joined = torch.cat(inputs)
+    weight = layer.weight.detach().clone()
+    expected, mask = textbook_sparsegpt(weight, 2 / 60 * joined.T @ joined, 2, 4, 16, 0.05)
+    result = prune(layer, inputs, damping=0.05)
+    assert torch.equal(result.masks[""], mask)
+    torch.testing.assert_close(layer.weight.detach().double(), expected, rtol=0, atol=1e-5)
+    error = joined @ (weight - layer.weight.detach()).T
+    relative = error.square().sum() / (joined @ weight.T).square().sum()
+    assert result.layers[0].relative_error == pytest.approx(relative.item(), rel=1e-4)
+    verify_pattern(layer.state_dict(), rows(result))
+
+
+def test_batches_may_be_split_at_will(model: Network, batches: list[Tensor]) -> None:
+    other = copy.deepcopy(model)
+    first = prune(model, batches)
+    second = prune(other, [torch.cat(batches)], memory_mb=0.01)
+    for name, mask in first.masks.items():
+        assert torch.equal(mask, second.masks[name])
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_model_is_left_as_it_was(model: Network, batches: list[Tensor], fail: bool) -> None:
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.train()
+    model.norm.eval()
+    model.shared.weight.requires_grad_(False)
+    model.head.bfloat16()
+    model.head.register_forward_pre_hook(lambda _, args: (args[0].bfloat16(),))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    if fail:
+        batches[1][0, 0, 0, 0] = float("nan")
+        with pytest.raises(UserError, match="'shared' hold NaN"):
+            prune(model, batches)
+        assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+    else:
+        prune(model, batches)
+    assert model.training
+    assert model.head.training
+    assert not model.norm.training
+    assert not model.shared.weight.requires_grad
+    assert model.grouped.weight.requires_grad
+    assert model.head.weight.dtype == torch.bfloat16
+    assert model.shared.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(model.norm.running_mean, before["norm.running_mean"])
+    hooks = [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()]
+    assert sum(hooks) == 1
+    assert torch.is_grad_enabled()
+
+
+def test_coverage_and_names(model: Network, batches: list[Tensor]) -> None:
+    result = prune(model, batches, coverage="skip_first_last", layout="flattened", exclude=["gro*"])
+    reasons = {row.layer: row.reason for row in result.layers}
+    assert reasons == {
+        "stem": "first layer",
+        "shared": "",
+        "grouped": "excluded by name",
+        "head": "last layer",
+    }
+    assert list(result.masks) == ["shared"]
+
+
+def test_include_restricts(model: Network, batches: list[Tensor]) -> None:
+    assert list(prune(model, batches, include=["head"]).masks) == ["head"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "sparsegtp"}, "unknown method 'sparsegtp'"),
+        ({"method": "magnitude", "block_size": 4}, "no option 'block_size': it takes none"),
+        ({"blocksize": 4}, "'sparsegpt' has no option 'blocksize': it takes .*block_size"),
+        ({"pattern": "4:2"}, "pattern '4:2'"),
+        ({"layout": "rows"}, "unknown layout 'rows'"),
+        ({"coverage": "most"}, "unknown coverage 'most'"),
+        ({"include": ["heat"]}, "include='heat' matches no layer"),
+        ({"exclude": ["heat"]}, "exclude='heat' matches no"),
+    ],
+)
+def test_mistakes_are_explained(
+    model: Network, batches: list[Tensor], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        prune(model, batches, **settings)
+
+
+def test_no_batches(model: Network) -> None:
+    with pytest.raises(UserError, match="at least one"):
+        prune(model, [])
+
+
+def test_transposed_convolution_is_refused_unless_excluded() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ConvTranspose2d(4, 4, 2))
+    with pytest.raises(UserError, match="'1' is a ConvTranspose2d"):
+        prune(model, [torch.randn(2, 4, 5, 5)])
+    assert list(prune(model, [torch.randn(2, 4, 5, 5)], exclude=["1"]).masks) == ["0"]
+
+
+def test_shared_weight_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].weight = model[0].weight
+    with pytest.raises(UserError, match="'0' and '1' share one weight"):
+        prune(model, [torch.randn(4, 8)])
+
+
+def test_layer_that_data_never_reaches_is_an_error() -> None:
+    model = nn.MultiheadAttention(8, 2)
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.attention(x, x, x)[0]
+            return out
+
+    with pytest.raises(UserError, match="saw no calibration data"):
+        prune(Attention(), [torch.randn(3, 2, 8)])
+
+
+def test_package_exports() -> None:
+    assert sparsecnn.prune is prune
+    assert sparsecnn.PruningResult is PruningResult

@@ -1,0 +1,173 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pruning_oracles import channels_order, unfolded_rows
+from torch import Tensor, nn
+
+from sparsecnn.errors import UserError
+from sparsecnn.pruning.hessian import InputMoments
+from sparsecnn.pruning.inputs import input_rows
+from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, Tensor]:
+    groups = draw(st.sampled_from([1, 2, 3]))
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    padding: tuple[int, int] | str = draw(
+        st.one_of(
+            st.tuples(st.integers(0, 2), st.integers(0, 2)), st.sampled_from(["same", "valid"])
+        )
+    )
+    if padding == "same":
+        stride = (1, 1)
+    layer = nn.Conv2d(
+        groups * draw(st.integers(1, 3)),
+        groups * draw(st.integers(1, 2)),
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=draw(st.sampled_from(["zeros", "reflect", "circular", "replicate"])),
+    ).double()
+    torch.manual_seed(draw(st.integers(0, 1000)))
+    images = torch.randn(
+        draw(st.integers(1, 3)),
+        layer.in_channels,
+        draw(st.integers(5, 8)),
+        draw(st.integers(5, 8)),
+        dtype=torch.float64,
+    )
+    return layer, images
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@settings(deadline=None, max_examples=100)
+@given(convolutions(), st.sampled_from([1, 3000, 10**9]), st.booleans())
+def test_rows_times_weight_is_the_convolution(
+    case: tuple[nn.Conv2d, Tensor], max_bytes: int, channels_last: bool
+) -> None:
+    layer, images = case
+    if channels_last:
+        images = images.to(memory_format=torch.channels_last)
+    rows = torch.cat(list(input_rows(layer, images, max_bytes)), dim=1)
+    weight = to_matrix(layer.weight.detach(), layer.groups, "channels")
+    out = torch.cat([r @ w.T for r, w in zip(rows, weight, strict=True)], dim=1)
+    assert layer.bias is not None
+    expected = layer(images).permute(0, 2, 3, 1).reshape(-1, layer.out_channels)
+    torch.testing.assert_close(out + layer.bias, expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(convolutions(), st.sampled_from(["channels", "flattened"]))
+def test_hessian_is_that_of_an_explicit_unfold(case: tuple[nn.Conv2d, Tensor], layout: str) -> None:
+    layer, images = case
+    moments = InputMoments("conv", layer, memory_mb=0.001)
+    for image in images:
+        moments.add(image.unsqueeze(0))
+    hessian = moments.hessian(layout)
+    area = layer.kernel_size[0] * layer.kernel_size[1]
+    channels = layer.in_channels // layer.groups
+    order = channels_order(channels, area) if layout == "channels" else range(channels * area)
+    for measured, rows in zip(hessian, unfolded_rows(layer, images), strict=True):
+        ordered = rows[:, list(order)]
+        assert moments.count == len(rows)
+        torch.testing.assert_close(measured, 2 / len(rows) * ordered.T @ ordered)
+
+
+@settings(deadline=None, max_examples=60)
+@given(convolutions(), st.sampled_from(["channels", "flattened"]))
+def test_canonical_matrix_round_trip_and_order(case: tuple[nn.Conv2d, Tensor], layout: str) -> None:
+    weight = case[0].weight.detach()
+    matrix = to_matrix(weight, case[0].groups, layout)
+    assert torch.equal(to_weight(matrix, weight.shape, layout), weight)
+    area = weight.shape[2] * weight.shape[3]
+    flat = weight.flatten(1)
+    order = channels_order(weight.shape[1], area) if layout == "channels" else range(flat.shape[1])
+    assert torch.equal(matrix.flatten(0, 1), flat[:, list(order)])
+
+
+@pytest.mark.parametrize("shape", [(12,), (5, 12), (2, 3, 4, 12)])
+def test_linear_inputs_of_any_leading_shape(shape: tuple[int, ...]) -> None:
+    layer, inputs = nn.Linear(12, 4), torch.randn(shape)
+    moments = InputMoments("fc", layer, memory_mb=1e-4)
+    moments.add(inputs)
+    rows = inputs.reshape(-1, 12).double()
+    expected = 2 / len(rows) * rows.T @ rows
+    torch.testing.assert_close(
+        moments.hessian("channels")[0].double(), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_hessian_is_the_second_derivative_of_the_squared_output_error() -> None:
+    layer = nn.Conv2d(2, 1, 3, stride=2, padding=1, bias=False).double()
+    images = torch.randn(3, 2, 7, 6, dtype=torch.float64)
+    target = torch.randn_like(layer(images))
+
+    def loss(weight: Tensor) -> Tensor:
+        out = nn.functional.conv2d(images, weight.view(1, 2, 3, 3), stride=2, padding=1)
+        return (out - target).square().sum() / target.numel()
+
+    expected = torch.autograd.functional.hessian(loss, layer.weight.detach().flatten())
+    moments = InputMoments("conv", layer)
+    moments.add(images)
+    torch.testing.assert_close(moments.hessian("flattened")[0], expected)
+
+
+def test_wide_hessian_built_in_blocks_is_whole_and_symmetric() -> None:
+    layer, inputs = nn.Linear(1300, 2), torch.randn(40, 1300)
+    moments = InputMoments("fc", layer)
+    moments.add(inputs[:7])
+    moments.add(inputs[7:])
+    hessian = moments.hessian("channels")[0]
+    torch.testing.assert_close(hessian, 2 / 40 * inputs.T @ inputs, rtol=1e-4, atol=1e-5)
+    assert torch.equal(hessian, hessian.T)
+
+
+def test_chunks_keep_to_the_memory_bound() -> None:
+    layer = nn.Conv2d(8, 4, 3, padding=1)
+    images, bound = torch.randn(6, 8, 16, 16), 300_000
+    chunks = list(input_rows(layer, images, bound))
+    assert max(chunk.numel() * 4 for chunk in chunks) <= bound
+    assert sum(chunk.shape[1] for chunk in chunks) == 6 * 16 * 16
+
+
+def test_half_precision_inputs_are_accumulated_in_float32() -> None:
+    layer, inputs = nn.Linear(4, 2).bfloat16(), torch.randn(9, 4).bfloat16()
+    moments = InputMoments("fc", layer)
+    moments.add(inputs)
+    assert moments.hessian("channels").dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_inputs_that_are_not_finite_are_refused_by_layer(bad: float) -> None:
+    inputs = torch.randn(5, 4)
+    inputs[3, 2] = bad
+    moments = InputMoments("head.fc", nn.Linear(4, 2))
+    moments.add(inputs)
+    with pytest.raises(UserError, match=r"'head\.fc'.*NaN or infinite"):
+        moments.hessian("channels")
+
+
+def test_layer_without_data_is_an_error() -> None:
+    with pytest.raises(UserError, match="'fc' saw no calibration data"):
+        InputMoments("fc", nn.Linear(4, 2)).hessian("channels")
+
+
+@pytest.mark.parametrize(
+    ("layout", "columns", "channels", "expected"),
+    [
+        ("channels", 72, 8, 72),
+        ("channels", 27, 3, 0),
+        ("channels", 90, 10, 0),
+        ("flattened", 27, 3, 24),
+        ("flattened", 72, 8, 72),
+        ("flattened", 3, 3, 0),
+    ],
+)
+def test_tail_of_the_group_axis(layout: str, columns: int, channels: int, expected: int) -> None:
+    assert prunable_columns(columns, channels, 4, layout) == expected

@@ -1,0 +1,158 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pruning_oracles import group_masks, textbook_sparsegpt
+
+from sparsecnn.errors import UserError
+from sparsecnn.pruning.factor import damped, reverse_cholesky
+from sparsecnn.pruning.magnitude import Magnitude
+from sparsecnn.pruning.patterns import NM, parse_pattern
+from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.sparsegpt import SparseGPT
+
+
+@st.composite
+def problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> Problem:
+    group = draw(st.sampled_from([2, 4, 8]))
+    kept = draw(st.integers(1, group - 1))
+    columns = group * draw(st.integers(1, 6)) + draw(st.integers(0, group - 1))
+    groups, rows = draw(st.integers(1, 3)), draw(st.integers(1, 6))
+    torch.manual_seed(draw(st.integers(0, 10**6)))
+    mixing = torch.randn(groups, columns, columns, dtype=torch.float64)
+    inputs = torch.randn(groups, draw(st.integers(2, 80)), columns, dtype=torch.float64) @ mixing
+    if draw(st.booleans()):
+        inputs[..., draw(st.integers(0, columns - 1))] = 0
+    hessian = 2 / inputs.shape[1] * inputs.mT @ inputs
+    weight = torch.randn(groups, rows, columns, dtype=torch.float64)
+    prunable = columns - columns % group
+    return Problem(weight.to(dtype), hessian.to(dtype), NM(kept, group), prunable, 0.01)
+
+
+def squared_error(problem: Problem, solution: Solution) -> float:
+    deviation = problem.weight - solution.weight
+    return (deviation @ damped(problem.hessian, problem.damping) * deviation).sum().item()
+
+
+@pytest.mark.parametrize(
+    "text", ["5:4", "4:4", "2:0", "0:4", "a:b", "2", "2:4:8", "", "-1:4", "2.0:4"]
+)
+def test_bad_patterns_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="write N:M"):
+        parse_pattern(text)
+
+
+def test_pattern_keeps_the_highest_and_the_earlier_of_equals() -> None:
+    scores = torch.tensor([[1.0, 3, 2, 4, 0, 0, 0, 0], [5.0, 5, 5, 5, 1, 2, 1, 2]])
+    expected = [[0, 1, 0, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 1, 0, 1]]
+    assert parse_pattern("2:4").mask(scores).int().tolist() == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems())
+def test_magnitude_loses_the_least_magnitude_of_all_masks(problem: Problem) -> None:
+    solution = Magnitude().solve(problem)
+    kept, group = problem.pattern.kept, problem.pattern.group
+    covered = problem.weight[..., : problem.prunable].abs()
+    groups = covered.reshape(*covered.shape[:-1], -1, 1, group)
+    best = (groups * group_masks(kept, group)).sum(-1).amax(-1).sum()
+    torch.testing.assert_close(solution.weight[..., : problem.prunable].abs().sum(), best)
+    tail = slice(problem.prunable, None)
+    assert torch.equal(solution.weight[..., tail], problem.weight[..., tail])
+    assert torch.equal(solution.weight, problem.weight * solution.mask)
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems(), st.sampled_from([1, 8, 128]))
+def test_sparsegpt_is_the_textbook_loop(problem: Problem, block_size: int) -> None:
+    solution = SparseGPT(block_size=block_size).solve(problem)
+    for i in range(len(problem.weight)):
+        weight, mask = textbook_sparsegpt(
+            problem.weight[i],
+            problem.hessian[i],
+            problem.pattern.kept,
+            problem.pattern.group,
+            problem.prunable,
+            problem.damping,
+        )
+        assert torch.equal(solution.mask[i], mask)
+        torch.testing.assert_close(solution.weight[i], weight, rtol=1e-7, atol=1e-7)
+
+
+def test_sparsegpt_in_float32_gives_the_masks_of_float64_and_weights_to_1e_5() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(2000, 144).relu() @ (torch.eye(144) + 0.05 * torch.randn(144, 144))
+    weight, hessian = torch.randn(32, 144) / 12, 2 / 2000 * inputs.T @ inputs
+    solution = SparseGPT().solve(Problem(weight[None], hessian[None], NM(2, 4), 144, 0.01))
+    expected, mask = textbook_sparsegpt(weight, hessian, 2, 4, 144, 0.01)
+    assert torch.equal(solution.mask[0], mask)
+    torch.testing.assert_close(solution.weight[0].double(), expected, rtol=0, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems())
+def test_sparsegpt_keeps_the_pattern_and_is_never_far_from_magnitude(problem: Problem) -> None:
+    solution = SparseGPT().solve(problem)
+    covered = solution.weight[..., : problem.prunable] != 0
+    counts = covered.reshape(*covered.shape[:-1], -1, problem.pattern.group).sum(-1)
+    assert counts.numel() == 0 or int(counts.max()) <= problem.pattern.kept
+    assert torch.equal(solution.weight, solution.weight * solution.mask)
+    assert solution.damping == problem.damping
+    assert solution.notes == []
+
+
+def test_output_rows_are_independent() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(100, 16)
+    weight, hessian = torch.randn(1, 6, 16), (inputs.T @ inputs)[None]
+    order = torch.randperm(6)
+    whole = SparseGPT().solve(Problem(weight, hessian, NM(2, 4), 16, 0.01))
+    permuted = SparseGPT().solve(Problem(weight[:, order], hessian, NM(2, 4), 16, 0.01))
+    assert torch.equal(whole.mask[:, order], permuted.mask)
+    torch.testing.assert_close(whole.weight[:, order], permuted.weight)
+
+
+def test_sparsegpt_beats_magnitude_on_correlated_inputs() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(400, 32) @ torch.randn(32, 32)
+    problem = Problem(torch.randn(1, 8, 32), (inputs.T @ inputs)[None] / 200, NM(2, 4), 32, 0.01)
+    sparsegpt, magnitude = SparseGPT().solve(problem), Magnitude().solve(problem)
+    assert squared_error(problem, sparsegpt) < 0.6 * squared_error(problem, magnitude)
+
+
+def test_reverse_cholesky_is_the_inverse_of_the_published_factor() -> None:
+    inputs = torch.randn(40, 10, dtype=torch.float64)
+    hessian = (inputs.T @ inputs)[None]
+    upper = reverse_cholesky(hessian, 0.01).upper
+    published = torch.linalg.cholesky(torch.linalg.inv(damped(hessian, 0.01)), upper=True)
+    torch.testing.assert_close(torch.linalg.inv(upper), published)
+
+
+def test_indefinite_hessian_escalates_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    hessian = torch.eye(4)[None] + 0.05
+    hessian[0, 0, 1] = hessian[0, 1, 0] = 1.07
+    factor = reverse_cholesky(hessian, 0.01)
+    assert factor.damping == pytest.approx(0.1)
+    assert factor.notes == ["Cholesky failed in float32 at damping 0.01"]
+    assert "Cholesky failed in float32" in caplog.text
+
+
+def test_hopeless_hessian_is_an_error() -> None:
+    with pytest.raises(ArithmeticError, match="no Cholesky factor"):
+        reverse_cholesky(torch.tensor([[[1.0, 9], [9, 1]]]), 0.01)
+
+
+def test_rank_deficient_hessian_works() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(16, 256)
+    problem = Problem(torch.randn(1, 4, 256), (inputs.T @ inputs)[None] / 8, NM(2, 4), 256, 0.01)
+    solution = SparseGPT().solve(problem)
+    assert solution.weight.isfinite().all()
+    assert squared_error(problem, solution) < squared_error(problem, Magnitude().solve(problem))
+
+
+def test_layer_that_only_saw_zeros_still_gets_the_pattern() -> None:
+    problem = Problem(torch.randn(1, 4, 8), torch.zeros(1, 8, 8), NM(2, 4), 8, 0.01)
+    solution = SparseGPT().solve(problem)
+    assert int(solution.mask.sum()) == 16
+    assert not solution.weight.any()

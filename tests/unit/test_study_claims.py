@@ -1,0 +1,155 @@
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+from study_example import BUDGETS, metric, published_results, results
+
+from sparsecnn.study.claims import CLAIMS, judge
+from sparsecnn.study.comparisons import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    accuracy,
+    winner,
+)
+from sparsecnn.study.metrics import Cell, Results
+
+A, B = "under_trained", "fully_trained"
+
+
+def by_number(table):
+    return {claim["number"]: claim for claim in judge(table)}
+
+
+def mean(table, regime, model, variant):
+    return fmean(table.top1(Cell(regime, model), variant))
+
+
+def drop(table, regime, model, variant="sparsegpt"):
+    return mean(table, regime, model, "dense") - mean(table, regime, model, variant)
+
+
+def test_the_references_own_numbers_give_its_own_conclusions():
+    claims = by_number(published_results())
+    assert {number: claim["verdict"] for number, claim in claims.items()} == {
+        1: REPRODUCED,
+        2: REPRODUCED,
+        3: INCONCLUSIVE,
+        4: REPRODUCED,
+        5: REPRODUCED,
+    }
+    largest = max(comparison["effect"] for comparison in claims[1]["comparisons"])
+    assert largest == pytest.approx(37.16)
+    assert "+37.16 points" in claims[1]["evidence"]
+    assert "One seed" not in claims[3]["evidence"]
+    for number in (1, 2, 4, 5):
+        assert "With one seed this speaks of these very networks" in claims[number]["evidence"]
+
+
+def test_effects_are_the_plain_arithmetic_of_the_least_favourable_comparison():
+    table = results()
+    claims = by_number(table)
+    models = list(BUDGETS[A])
+    expected = {
+        1: min(
+            mean(table, r, m, "sparsegpt") - mean(table, r, m, "magnitude")
+            for r in BUDGETS
+            for m in models
+        ),
+        2: min(drop(table, A, m) - drop(table, B, m) for m in models),
+        4: min(drop(table, B, "resnet18") - drop(table, B, m) for m in ("custom_cnn", "vgg16")),
+        5: min(
+            drop(table, B, m, "magnitude")
+            - drop(table, B, m)
+            - drop(table, B, "resnet18", "magnitude")
+            + drop(table, B, "resnet18")
+            for m in ("custom_cnn", "vgg16")
+        ),
+    }
+    for number, effect in expected.items():
+        assert claims[number]["effect"] == pytest.approx(effect)
+        assert claims[number]["low"] < effect < claims[number]["high"]
+    assert [len(claims[number]["comparisons"]) for number in (1, 2, 3, 4, 5)] == [6, 3, 0, 2, 2]
+
+
+def test_the_plain_variant_is_judged_not_the_one_with_batch_norm():
+    one, other = results(), results(variants=("magnitude", "sparsegpt"))
+    assert judge(one) == judge(other)
+
+
+def with_top1(table, change):
+    rows = tuple(
+        replace(row, top1=change(row), drop=row.dense_top1 - change(row)) for row in table.rows
+    )
+    return Results(rows)
+
+
+def test_opposite_numbers_refute_claims_and_the_cause_with_them():
+    def reversed_training(row):
+        lost = 3 if row.regime == A else 9
+        return row.top1 if row.variant == "dense" else row.dense_top1 - lost + 0.1 * row.seed
+
+    claims = by_number(with_top1(results(), reversed_training))
+    assert claims[2]["verdict"] == NOT_REPRODUCED
+    assert claims[3]["verdict"] == NOT_REPRODUCED
+    assert "nothing to explain" in claims[3]["evidence"]
+    assert claims[1]["verdict"] == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("table", "missing"),
+    [
+        (
+            results(regimes={A: BUDGETS[A]}),
+            {2: "a second training regime"},
+        ),
+        (
+            results(variants=("sparsegpt",)),
+            {1: "a variant with method magnitude", 5: "a variant with method magnitude"},
+        ),
+        (
+            results(variants=("sparsegpt_bn",)),
+            dict.fromkeys((1, 2, 4, 5), "a variant with method sparsegpt"),
+        ),
+        (
+            results(regimes={name: {"resnet18": 5 + i} for i, name in enumerate(BUDGETS)}),
+            {4: "a serial network in fully_trained", 5: "a serial network in fully_trained"},
+        ),
+        (
+            results(regimes={name: {"vgg16": 5 + i} for i, name in enumerate(BUDGETS)}),
+            {4: "a residual network in fully_trained", 5: "a residual network in fully_trained"},
+        ),
+    ],
+)
+def test_what_the_study_lacks_is_said(table, missing):
+    claims = by_number(table)
+    for number, what in missing.items():
+        assert claims[number]["verdict"] == INCONCLUSIVE
+        assert claims[number]["effect"] is None
+        assert f"Not tested: the study lacks {what}" in claims[number]["evidence"]
+    assert len(claims) == len(CLAIMS)
+
+
+def test_two_regimes_that_share_every_network_cannot_show_an_effect_of_training():
+    shared = {"short": {"vgg16": 5}, "long": {"vgg16": 5}}
+    values = [metric("vgg16", 5, s, v, 60 + s) for s in (0, 1) for v in ("dense", "sparsegpt")]
+    table = results((0, 1), shared, ("sparsegpt",), values)
+    assert "different epochs in short and in long" in by_number(table)[2]["evidence"]
+
+
+def test_a_network_at_chance_leaves_claims_open():
+    table = with_top1(results(), lambda row: 10.0)
+    table = Results(tuple(replace(row, dense_top1=10.0, drop=0.0) for row in table.rows))
+    for claim in judge(table):
+        assert claim["verdict"] == INCONCLUSIVE
+    assert "a dense custom_cnn above chance in under_trained" in judge(table)[0]["evidence"]
+
+
+def test_a_winner_is_ahead_of_every_other_variant_with_certainty():
+    cell = Cell(A, "vgg16")
+    assert winner(results(), cell) == "sparsegpt_bn"
+    one_seed = results(seeds=(1,))
+    close = with_top1(one_seed, lambda row: 70.0 + 0.3 * (row.variant == "sparsegpt_bn"))
+    assert accuracy(close, cell, "sparsegpt_bn").value > accuracy(close, cell, "sparsegpt").value
+    assert winner(close, cell) is None
+    assert winner(results(variants=("sparsegpt",)), cell) is None

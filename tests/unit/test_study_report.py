@@ -1,0 +1,290 @@
+import importlib.util
+import re
+import subprocess
+import sys
+from statistics import fmean, stdev
+
+import pytest
+from jinja2 import UndefinedError
+from study_example import (
+    BUDGETS,
+    GOLDEN,
+    ROOT,
+    metrics,
+    published_results,
+    report,
+    results,
+    summary_of_dataset,
+)
+
+from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
+from sparsecnn.study.metrics import Cell, table_rows
+from sparsecnn.study.reference import differences, read_reference
+from sparsecnn.study.report import left_dense, render
+from sparsecnn.study.tables import headline
+from sparsecnn.study.text import markdown_table, plain_table, signed
+
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+
+
+def tables_of(text):
+    """Every Markdown table as a list of dicts; a repeated column name gets a prime."""
+    tables, lines = [], text.splitlines()
+    for i, line in enumerate(lines):
+        if re.fullmatch(r"\|[ :|-]+\|", line):
+            header = []
+            for name in cells_of(lines[i - 1]):
+                header.append(name + "'" if name in header else name)
+            rows = []
+            for row in lines[i + 1 :]:
+                if not row.startswith("|"):
+                    break
+                rows.append(dict(zip(header, cells_of(row), strict=True)))
+            tables.append(rows)
+    return tables
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def table_with(text, column):
+    return next(rows for rows in tables_of(text) if column in rows[0])
+
+
+def numbers(cell):
+    return [float(number) for number in NUMBER.findall(cell)]
+
+
+def test_the_report_is_the_golden_one():
+    message = "if this is meant: PYTHONPATH=src python tests/unit/study_example.py, read the diff"
+    assert report(results()) == GOLDEN.read_text(encoding="utf-8"), message
+
+
+@pytest.mark.parametrize("table", [results(), published_results()], ids=["three seeds", "one"])
+def test_every_number_of_the_tables_is_found_again_in_the_metrics(table):
+    text = report(table)
+    main, full = tables_of(text)[0], table_with(text, "Drop (points)")
+    assert len(main) == len(table.cells)
+    assert len(full) == len(table.cells) * (1 + len(table.variants))
+    for row in main:
+        cell = Cell(row["Regime"], row["Network"])
+        assert int(row["Epochs"]) == table.epochs(cell)
+        assert numbers(row["Baseline"]) == [round(fmean(table.top1(cell, "dense")), 2)]
+        for variant in table.variants:
+            drops = [r.drop for r in table.of(cell, variant)]
+            expected = [fmean(table.top1(cell, variant)), -fmean(drops)]
+            assert numbers(row[f"{variant} (drop)"]) == pytest.approx(expected, abs=0.00501)
+    for row in full:
+        cell, variant = Cell(row["Regime"], row["Network"]), row["Variant"]
+        top1 = table.top1(cell, variant)
+        spread = [stdev(top1)] if len(top1) > 1 else []
+        assert numbers(row["Top-1 (%)"]) == pytest.approx([fmean(top1), *spread], abs=0.00501)
+        low, high = numbers(row["95 % interval"])
+        assert low <= fmean(top1) <= high
+        assert row["n"] == str(len(top1))
+        if variant != "dense":
+            low, high = numbers(row["95 % interval'"])
+            assert low <= numbers(row["Drop (points)"])[0] <= high
+
+
+def test_the_references_numbers_stand_beside_ours():
+    rows = table_with(report(results()), "Source")
+    theirs = {(r["Regime"], r["Network"]): r for r in rows if r["Source"] == "reference"}
+    assert len(rows) == 12
+    assert theirs["fully_trained", "vgg16"]["sparsegpt (drop)"] == "68.31 (-17.43)"
+    assert theirs["under_trained", "resnet18"]["magnitude (drop)"] == "20.80 (-58.65)"
+    assert "sparsegpt_bn (drop)" not in rows[0]
+
+
+def test_the_published_table_agrees_with_itself():
+    published = read_reference(ROOT / "report" / "reference-study.csv")
+    assert len(published) == 6
+    for own in published.values():
+        for top1, lost in own.methods.values():
+            assert own.dense - top1 == pytest.approx(lost)
+
+
+def test_what_differs_from_the_reference_is_said_only_where_it_differs():
+    published = read_reference(ROOT / "report" / "reference-study.csv")
+    assert differences(published_results(), published) == []
+    assert "not comparable" not in report(published_results())
+    longer = {name: {"vgg16": epochs} for name, epochs in zip(BUDGETS, (2, 20), strict=True)}
+    values = [
+        value | {"epochs": longer[regime]["vgg16"]}
+        for regime in BUDGETS
+        for value in metrics(regimes={regime: {"vgg16": BUDGETS[regime]["vgg16"]}})
+    ]
+    assert differences(results(regimes=longer, values=values), published) == [
+        "data: CIFAR-10, JPEG q75 here, CIFAR-10 there",
+        "width of the networks: vgg16 0.25 here, 1 there",
+        "epochs: vgg16, under_trained 2 here, 5-7 there",
+        "groups of a convolution's weights: channels here, flattened there",
+    ]
+
+
+def at_chance():
+    return [value | {"top1": 10.0 + 0.01 * value["seed"]} for value in metrics()]
+
+
+DEGENERATE = {
+    "one seed": (results(seeds=(1,)), ["One seed: the intervals", "one seed."]),
+    "two seeds": (results(seeds=(0, 1)), ["Two seeds: Student's t"]),
+    "one regime": (
+        results(regimes={"under_trained": BUDGETS["under_trained"]}),
+        ["One training regime", "lacks a second training regime"],
+    ),
+    "one of all": (
+        results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",)),
+        ["One network: nothing", "changes top-1 accuracy by -4.34 points (vgg16, under_trained)."],
+    ),
+    "nothing to compare": (
+        results(variants=("sparsegpt_bn",)),
+        ["No cell of this study has its counterpart", "lacks a variant with method sparsegpt"],
+    ),
+    "at chance": (
+        results(values=at_chance()),
+        ["> **Warning**", "vgg16, fully_trained: the dense network did not learn"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("table", "said"), DEGENERATE.values(), ids=DEGENERATE)
+def test_degenerate_studies_are_reported_in_words(table, said):
+    text = report(table)
+    for words in said:
+        assert words in text
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b|undefined", text, re.IGNORECASE)
+    assert all(rows for rows in tables_of(text))
+
+
+def test_a_pruned_network_at_chance_is_named():
+    values = [
+        value | {"top1": 10.2} if value["variant"] == "magnitude" else value for value in metrics()
+    ]
+    assert (
+        "Cannot be told from chance (10.00 %): `magnitude` (custom_cnn, under_trained);"
+        in report(results(values=values))
+    )
+
+
+def test_markdown_is_clean():
+    text = report(results())
+    assert "\n\n\n" not in text
+    assert not re.search(r"[ \t]+$", text, re.MULTILINE)
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+    assert text.count("<details>") == text.count("</details>")
+    for rows in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(row) for row in rows.splitlines()}) == 1
+    headings = [h.lower().replace(" ", "-") for h in re.findall(r"^## (.*)", text, re.MULTILINE)]
+    assert headings == re.findall(r"\]\(#([a-z-]+)\)", text)
+
+
+def test_layers_left_dense_are_listed_once_per_network():
+    networks = [
+        {"model": "m", "variant": variant, "dense_layers": layers}
+        for variant, layers in (("dense", []), ("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x"]))
+        for _ in range(2)
+    ]
+    assert left_dense(networks) == [
+        {"model": "m", "layers": "`x`, `y`", "variants": "a, b"},
+        {"model": "m", "layers": "`x`", "variants": "c"},
+    ]
+
+
+def test_an_unknown_name_in_the_template_is_an_error():
+    with pytest.raises(UndefinedError):
+        render("{{ nothing }}", {})
+
+
+def test_tables_are_padded_and_signed_numbers_have_no_negative_zero():
+    rows = [["a", "1.50"], ["longer", "12.25"]]
+    assert markdown_table(["name", "x"], rows).splitlines() == [
+        "| name   |     x |",
+        "| ------ | ----: |",
+        "| a      |  1.50 |",
+        "| longer | 12.25 |",
+    ]
+    assert plain_table(["name", "x"], rows).splitlines()[1:3] == ["------  -----", "a        1.50"]
+    assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0)] == ["+1.23", "-0.50", "0.00", "0.00"]
+
+
+def test_headline_is_plain_text_for_a_terminal():
+    text = headline(results(seeds=(0, 1)))
+    assert "on CIFAR-10, JPEG q75, 10,000 test images, mean of 2 seeds" in text
+    assert "*" not in text
+    assert "|" not in text
+    assert len(text.splitlines()) == 2 + 2 + 6
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_the_scripts_turn_metrics_into_a_report(tmp_path):
+    study = tmp_path / "results" / "example"
+    regimes = {"under_trained": {"vgg16": 5}}
+    paths, layers = [], []
+    for value in metrics((0, 1), regimes, ("magnitude", "sparsegpt")):
+        folder = study / "vgg16" / "epochs-5" / f"seed-{value['seed']}" / value["variant"]
+        paths.append(folder / "metrics.json")
+        write_json(paths[-1], value, Manifest("metrics", {}, "c0de"))
+        if value["variant"] != "dense":
+            layers.append(folder / "layers.csv")
+            write_table(layers[-1], [{"layer": "conv1", "relative_error": 0.1}])
+    settings = {"study": "example", "dataset": "photos", "regimes": regimes, "seeds": [0, 1]}
+    settings["variants"] = {"magnitude": {}, "sparsegpt": {}}
+    table, claims, sources = (study / n for n in ("metrics.csv", "claims.json", "provenance.json"))
+    figures = [study / "report/figures" / f"{n}.svg" for n in ("accuracy", "drop", "layer_error")]
+    dataset, text = study / "data" / "dataset.json", study / "report" / "report.md"
+    write_json(dataset, summary_of_dataset("photos"), Manifest("dataset_summary", {}, "c0de"))
+
+    script("collect")(paths, table, sources, settings, "c0de")
+    script("claims")(table, claims, {}, "c0de")
+    script("figures")(table, layers, *figures)
+    config = {
+        "study": "example",
+        "models": {"vgg16": {"width": 0.25}},
+        "regimes": regimes,
+        "training": {
+            "batch_size": 128,
+            "learning_rate": 0.01,
+            "momentum": 0.9,
+            "weight_decay": 0.0005,
+            "crop_padding": 0,
+            "horizontal_flip": False,
+        },
+        "calibration": {"images": 64, "class_balanced": False},
+    }
+    template, reference = ROOT / "report" / "report.md.j2", ROOT / "report" / "reference-study.csv"
+    script("report")(
+        table, claims, sources, dataset, template, figures, reference, text, {"config": config}
+    )
+
+    for link in re.findall(r"!\[[^]]*\]\(([^)]*)\)", text.read_text()):
+        assert (text.parent / link).is_file()
+    assert len(read_json(claims, "claims")[0]["claims"]) == 5
+    assert len(read_json(sources, "provenance")[1].parents) == 6
+
+    summary = run_summary(study)
+    assert summary.returncode == 0
+    assert "76.05 (-4.27)" in summary.stdout
+    assert summary.stdout.rstrip().endswith(str(text))
+
+
+def test_summary_of_a_study_without_report_says_so_in_one_line(tmp_path):
+    write_table(tmp_path / "metrics.csv", table_rows(results()))
+    summary = run_summary(tmp_path)
+    assert summary.returncode == 1
+    assert summary.stderr.count("\n") == 1
+    assert "report.md does not exist: run the study first" in summary.stderr
+
+
+def run_summary(folder):
+    command = [sys.executable, ROOT / "scripts" / "summary.py", folder]
+    environment = {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,0 +1,62 @@
+from typing import Any
+
+import pytest
+import torch
+
+from sparsecnn.errors import UserError
+from sparsecnn.evaluation.verification import PatternError, network_sparsity, verify_pattern
+
+
+def row(layer: str, layout: str = "channels", status: str = "pruned") -> dict[str, Any]:
+    return {"layer": layer, "status": status, "pattern": "2:4", "layout": layout}
+
+
+def channels_mask() -> torch.Tensor:
+    weight = torch.ones(2, 8, 1, 3)
+    weight[:, [0, 1, 5, 6]] = 0
+    return weight
+
+
+def test_accepts_a_weight_that_has_its_pattern() -> None:
+    state = {"conv.weight": channels_mask(), "fc.weight": torch.ones(3, 5)}
+    layers = [row("conv"), row("fc", status="dense")]
+    assert verify_pattern(state, layers) == {"conv": 0.5, "fc": 0.0}
+    assert network_sparsity(state, layers) == {
+        "sparsity_pruned_layers": 0.5,
+        "sparsity_network": 24 / 63,
+    }
+
+
+def test_one_weight_too_many_is_found_by_name() -> None:
+    weight = channels_mask()
+    weight[1, 5, 0, 2] = 0.1
+    with pytest.raises(PatternError, match=r"'block\.conv' .* 3 of 4"):
+        verify_pattern({"block.conv.weight": weight}, [row("block.conv")])
+    assert issubclass(PatternError, UserError)
+
+
+def test_the_layout_matters() -> None:
+    weight = torch.ones(1, 4, 1, 4)
+    weight[:, 2:] = 0
+    verify_pattern({"c.weight": weight}, [row("c")])
+    with pytest.raises(PatternError, match="4 of 4"):
+        verify_pattern({"c.weight": weight}, [row("c", "flattened")])
+
+
+def test_tail_is_free_in_flattened_and_refused_in_channels() -> None:
+    weight = torch.ones(2, 6)
+    weight[:, :2] = 0
+    verify_pattern({"fc.weight": weight}, [row("fc", "flattened")])
+    with pytest.raises(PatternError, match="do not divide by 4"):
+        verify_pattern({"fc.weight": weight}, [row("fc")])
+
+
+def test_missing_layer_is_named() -> None:
+    with pytest.raises(PatternError, match="'gone'"):
+        verify_pattern({}, [row("gone")])
+
+
+def test_no_pruned_layer() -> None:
+    state = {"fc.weight": torch.ones(2, 4)}
+    sparsity = network_sparsity(state, [row("fc", status="dense")])
+    assert sparsity == {"sparsity_pruned_layers": 0.0, "sparsity_network": 0.0}
