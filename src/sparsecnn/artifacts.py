@@ -213,7 +213,9 @@ def _parse_manifest(path: Path, text: str | None, kind: str) -> Manifest:
 
 def _check_content(path: Path, manifest: Manifest, content: str) -> None:
     if manifest.content != content:
-        raise UserError(_refusal(path, "its content differs from its manifest (altered or damaged)"))
+        raise UserError(
+            _refusal(path, "its content differs from its manifest (altered or damaged)")
+        )
 
 
 def _refusal(path: Path, reason: str) -> str:

@@ -129,11 +129,10 @@ def published_results() -> Results:
     return results((42,), BUDGETS, ("magnitude", "sparsegpt"), values, "CIFAR-10")
 
 
-def summary_of_dataset(label: str = "CIFAR-10, JPEG q75", n_test: int = 10000) -> dict[str, Any]:
+def summary_of_dataset(n_test: int = 10000) -> dict[str, Any]:
     """The value of dataset.json."""
     classes = [f"class {i}" for i in range(10)]
     return {
-        "label": label,
         "source": "image_folder",
         "n_train": 50000,
         "n_test": n_test,
@@ -169,7 +168,7 @@ def report(table: Results, values: Sequence[Any] | None = None) -> str:
         table,
         claims={"claims": judge(table)},
         provenance=provenance([(value, manifest) for value in values or metrics()]),
-        dataset=summary_of_dataset(row.dataset, row.n_test),
+        dataset=summary_of_dataset(row.n_test),
         reference=read_reference(ROOT / "report" / "reference-study.csv"),
         figures={name: f"figures/{name}.svg" for name in ("accuracy", "drop", "layer_error")},
         config={

@@ -71,6 +71,7 @@ def test_null_removes_an_entry_of_the_default():
     config = complete(models={"vgg16": None}, variants={"magnitude_bn": None})
     assert list(config["models"]) == ["custom_cnn", "resnet18"]
     assert "magnitude_bn" not in config["variants"]
+    assert config["regimes"]["under_trained"] == {"custom_cnn": 7, "resnet18": 5}
 
 
 def test_a_variant_inherits_from_pruning_and_its_method_alone():
@@ -121,7 +122,10 @@ WRONG = [
     ({"pruning": {"pattern": "4:4"}}, "N must be smaller than M"),
     ({"pruning": {"pattern": "0:4"}}, 'pruning.pattern: "0:4" is not of the form'),
     ({"pruning": {"pattern": "a:b"}}, 'pruning.pattern: "a:b" is not of the form'),
-    ({"pruning": {"layout": "rows"}}, 'pruning.layout: "rows" is not allowed (allowed: channels, flattened)'),
+    (
+        {"pruning": {"layout": "rows"}},
+        'pruning.layout: "rows" is not allowed (allowed: channels, flattened)',
+    ),
     ({"methods": {"sparsegtp": {}}}, "methods.sparsegtp: unknown key, did you mean sparsegpt?"),
     ({"methods": {"sparsegpt": {"damping": 0}}}, "methods.sparsegpt.damping: 0 is not allowed"),
     ({"variants": {"s": {}}}, "variants.s: method missing"),
@@ -132,7 +136,10 @@ WRONG = [
         {"variants": {"m": {"method": "magnitude", "damping": 0.1}}},
         "variants.m.damping: method magnitude has no such setting",
     ),
-    ({"device": "gpu"}, 'device: "gpu" is not allowed, did you mean cpu? (allowed: auto, cpu, cuda, mps)'),
+    (
+        {"device": "gpu"},
+        'device: "gpu" is not allowed, did you mean cpu? (allowed: auto, cpu, cuda, mps)',
+    ),
     ({"threads": 0}, "threads: 0 is not allowed, it must be at least 1"),
 ]
 

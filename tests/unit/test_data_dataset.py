@@ -169,11 +169,10 @@ def test_class_counts_names_empty_classes() -> None:
 
 
 def test_summary(dataset: Dataset) -> None:
-    value = summary(dataset, HALF, label="Random, 4x5", source="random", content="f" * 64)
+    value = summary(dataset, HALF, source="random", content="f" * 64)
     assert json.loads(json.dumps(value)) == value
     measured = channel_statistics(dataset.train_images)
     assert value == {
-        "label": "Random, 4x5",
         "source": "random",
         "n_train": 6,
         "n_test": 4,

@@ -6,7 +6,6 @@ from sparsecnn.models.layers import scaled
 from sparsecnn.models.network import Architecture, build, parameter_count
 from sparsecnn.registry import names
 
-
 # custom_cnn: 3x3 convolutions 3-64-64-128-128 with bias and batch norm, 8192-256-10.
 CUSTOM_CNN = (
     (27 * 64 + 64)

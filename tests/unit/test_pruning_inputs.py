@@ -6,7 +6,7 @@ from pruning_oracles import channels_order, unfolded_rows
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.hessian import InputMoments
+from sparsecnn.pruning.moments import LayerMoments
 from sparsecnn.pruning.inputs import input_rows
 from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
 
@@ -54,7 +54,7 @@ def test_rows_times_weight_is_the_convolution(
     layer, images = case
     if channels_last:
         images = images.to(memory_format=torch.channels_last)
-    rows = torch.cat(list(input_rows(layer, images, max_bytes)), dim=1)
+    rows = torch.cat([rows for rows, _ in input_rows(layer, images, None, max_bytes)], dim=1)
     weight = to_matrix(layer.weight.detach(), layer.groups, "channels")
     out = torch.cat([r @ w.T for r, w in zip(rows, weight, strict=True)], dim=1)
     assert layer.bias is not None
@@ -66,7 +66,7 @@ def test_rows_times_weight_is_the_convolution(
 @given(convolutions(), st.sampled_from(["channels", "flattened"]))
 def test_hessian_is_that_of_an_explicit_unfold(case: tuple[nn.Conv2d, Tensor], layout: str) -> None:
     layer, images = case
-    moments = InputMoments("conv", layer, memory_mb=0.001)
+    moments = LayerMoments("conv", layer, memory_mb=0.001)
     for image in images:
         moments.add(image.unsqueeze(0))
     hessian = moments.hessian(layout)
@@ -94,7 +94,7 @@ def test_canonical_matrix_round_trip_and_order(case: tuple[nn.Conv2d, Tensor], l
 @pytest.mark.parametrize("shape", [(12,), (5, 12), (2, 3, 4, 12)])
 def test_linear_inputs_of_any_leading_shape(shape: tuple[int, ...]) -> None:
     layer, inputs = nn.Linear(12, 4), torch.randn(shape)
-    moments = InputMoments("fc", layer, memory_mb=1e-4)
+    moments = LayerMoments("fc", layer, memory_mb=1e-4)
     moments.add(inputs)
     rows = inputs.reshape(-1, 12).double()
     expected = 2 / len(rows) * rows.T @ rows
@@ -113,14 +113,14 @@ def test_hessian_is_the_second_derivative_of_the_squared_output_error() -> None:
         return (out - target).square().sum() / target.numel()
 
     expected = torch.autograd.functional.hessian(loss, layer.weight.detach().flatten())
-    moments = InputMoments("conv", layer)
+    moments = LayerMoments("conv", layer)
     moments.add(images)
     torch.testing.assert_close(moments.hessian("flattened")[0], expected)
 
 
 def test_wide_hessian_built_in_blocks_is_whole_and_symmetric() -> None:
     layer, inputs = nn.Linear(1300, 2), torch.randn(40, 1300)
-    moments = InputMoments("fc", layer)
+    moments = LayerMoments("fc", layer)
     moments.add(inputs[:7])
     moments.add(inputs[7:])
     hessian = moments.hessian("channels")[0]
@@ -131,14 +131,14 @@ def test_wide_hessian_built_in_blocks_is_whole_and_symmetric() -> None:
 def test_chunks_keep_to_the_memory_bound() -> None:
     layer = nn.Conv2d(8, 4, 3, padding=1)
     images, bound = torch.randn(6, 8, 16, 16), 300_000
-    chunks = list(input_rows(layer, images, bound))
+    chunks = [rows for rows, _ in input_rows(layer, images, None, bound)]
     assert max(chunk.numel() * 4 for chunk in chunks) <= bound
     assert sum(chunk.shape[1] for chunk in chunks) == 6 * 16 * 16
 
 
 def test_half_precision_inputs_are_accumulated_in_float32() -> None:
     layer, inputs = nn.Linear(4, 2).bfloat16(), torch.randn(9, 4).bfloat16()
-    moments = InputMoments("fc", layer)
+    moments = LayerMoments("fc", layer)
     moments.add(inputs)
     assert moments.hessian("channels").dtype == torch.float32
 
@@ -147,7 +147,7 @@ def test_half_precision_inputs_are_accumulated_in_float32() -> None:
 def test_inputs_that_are_not_finite_are_refused_by_layer(bad: float) -> None:
     inputs = torch.randn(5, 4)
     inputs[3, 2] = bad
-    moments = InputMoments("head.fc", nn.Linear(4, 2))
+    moments = LayerMoments("head.fc", nn.Linear(4, 2))
     moments.add(inputs)
     with pytest.raises(UserError, match=r"'head\.fc'.*NaN or infinite"):
         moments.hessian("channels")
@@ -155,7 +155,7 @@ def test_inputs_that_are_not_finite_are_refused_by_layer(bad: float) -> None:
 
 def test_layer_without_data_is_an_error() -> None:
     with pytest.raises(UserError, match="'fc' saw no calibration data"):
-        InputMoments("fc", nn.Linear(4, 2)).hessian("channels")
+        LayerMoments("fc", nn.Linear(4, 2)).hessian("channels")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pruning_oracles import group_masks, textbook_sparsegpt
+from torch import Tensor
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.factor import damped, reverse_cholesky
+from sparsecnn.pruning.factor import Curvature, damped, reverse_cholesky
 from sparsecnn.pruning.magnitude import Magnitude
 from sparsecnn.pruning.patterns import NM, parse_pattern
 from sparsecnn.pruning.problem import Problem, Solution
 from sparsecnn.pruning.sparsegpt import SparseGPT
+
+
+def problem_of(
+    weight: Tensor, hessian: Tensor, pattern: NM, prunable: int, damping: float = 0.01
+) -> Problem:
+    return Problem(weight, Curvature(hessian, damping), pattern, prunable)
 
 
 @st.composite
@@ -26,12 +33,12 @@ def problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> Problem:
     hessian = 2 / inputs.shape[1] * inputs.mT @ inputs
     weight = torch.randn(groups, rows, columns, dtype=torch.float64)
     prunable = columns - columns % group
-    return Problem(weight.to(dtype), hessian.to(dtype), NM(kept, group), prunable, 0.01)
+    return problem_of(weight.to(dtype), hessian.to(dtype), NM(kept, group), prunable)
 
 
 def squared_error(problem: Problem, solution: Solution) -> float:
     deviation = problem.weight - solution.weight
-    return (deviation @ damped(problem.hessian, problem.damping) * deviation).sum().item()
+    return (deviation @ damped(problem.curvature.hessian, problem.curvature.damping) * deviation).sum().item()
 
 
 @pytest.mark.parametrize(
@@ -69,11 +76,11 @@ def test_sparsegpt_is_the_textbook_loop(problem: Problem, block_size: int) -> No
     for i in range(len(problem.weight)):
         weight, mask = textbook_sparsegpt(
             problem.weight[i],
-            problem.hessian[i],
+            problem.curvature.hessian[i],
             problem.pattern.kept,
             problem.pattern.group,
             problem.prunable,
-            problem.damping,
+            problem.curvature.damping,
         )
         assert torch.equal(solution.mask[i], mask)
         torch.testing.assert_close(solution.weight[i], weight, rtol=1e-7, atol=1e-7)
@@ -83,7 +90,7 @@ def test_sparsegpt_in_float32_gives_the_masks_of_float64_and_weights_to_1e_5() -
     torch.manual_seed(0)
     inputs = torch.randn(2000, 144).relu() @ (torch.eye(144) + 0.05 * torch.randn(144, 144))
     weight, hessian = torch.randn(32, 144) / 12, 2 / 2000 * inputs.T @ inputs
-    solution = SparseGPT().solve(Problem(weight[None], hessian[None], NM(2, 4), 144, 0.01))
+    solution = SparseGPT().solve(problem_of(weight[None], hessian[None], NM(2, 4), 144))
     expected, mask = textbook_sparsegpt(weight, hessian, 2, 4, 144, 0.01)
     assert torch.equal(solution.mask[0], mask)
     torch.testing.assert_close(solution.weight[0].double(), expected, rtol=0, atol=1e-5)
@@ -97,8 +104,7 @@ def test_sparsegpt_keeps_the_pattern_and_is_never_far_from_magnitude(problem: Pr
     counts = covered.reshape(*covered.shape[:-1], -1, problem.pattern.group).sum(-1)
     assert counts.numel() == 0 or int(counts.max()) <= problem.pattern.kept
     assert torch.equal(solution.weight, solution.weight * solution.mask)
-    assert solution.damping == problem.damping
-    assert solution.notes == []
+    assert problem.curvature.factor.notes == []
 
 
 def test_output_rows_are_independent() -> None:
@@ -106,8 +112,8 @@ def test_output_rows_are_independent() -> None:
     inputs = torch.randn(100, 16)
     weight, hessian = torch.randn(1, 6, 16), (inputs.T @ inputs)[None]
     order = torch.randperm(6)
-    whole = SparseGPT().solve(Problem(weight, hessian, NM(2, 4), 16, 0.01))
-    permuted = SparseGPT().solve(Problem(weight[:, order], hessian, NM(2, 4), 16, 0.01))
+    whole = SparseGPT().solve(problem_of(weight, hessian, NM(2, 4), 16))
+    permuted = SparseGPT().solve(problem_of(weight[:, order], hessian, NM(2, 4), 16))
     assert torch.equal(whole.mask[:, order], permuted.mask)
     torch.testing.assert_close(whole.weight[:, order], permuted.weight)
 
@@ -115,7 +121,7 @@ def test_output_rows_are_independent() -> None:
 def test_sparsegpt_beats_magnitude_on_correlated_inputs() -> None:
     torch.manual_seed(0)
     inputs = torch.randn(400, 32) @ torch.randn(32, 32)
-    problem = Problem(torch.randn(1, 8, 32), (inputs.T @ inputs)[None] / 200, NM(2, 4), 32, 0.01)
+    problem = problem_of(torch.randn(1, 8, 32), (inputs.T @ inputs)[None] / 200, NM(2, 4), 32)
     sparsegpt, magnitude = SparseGPT().solve(problem), Magnitude().solve(problem)
     assert squared_error(problem, sparsegpt) < 0.6 * squared_error(problem, magnitude)
 
@@ -145,14 +151,14 @@ def test_hopeless_hessian_is_an_error() -> None:
 def test_rank_deficient_hessian_works() -> None:
     torch.manual_seed(0)
     inputs = torch.randn(16, 256)
-    problem = Problem(torch.randn(1, 4, 256), (inputs.T @ inputs)[None] / 8, NM(2, 4), 256, 0.01)
+    problem = problem_of(torch.randn(1, 4, 256), (inputs.T @ inputs)[None] / 8, NM(2, 4), 256)
     solution = SparseGPT().solve(problem)
     assert solution.weight.isfinite().all()
     assert squared_error(problem, solution) < squared_error(problem, Magnitude().solve(problem))
 
 
 def test_layer_that_only_saw_zeros_still_gets_the_pattern() -> None:
-    problem = Problem(torch.randn(1, 4, 8), torch.zeros(1, 8, 8), NM(2, 4), 8, 0.01)
+    problem = problem_of(torch.randn(1, 4, 8), torch.zeros(1, 8, 8), NM(2, 4), 8)
     solution = SparseGPT().solve(problem)
     assert int(solution.mask.sum()) == 16
     assert not solution.weight.any()

@@ -241,7 +241,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path):
     table, claims, sources = (study / n for n in ("metrics.csv", "claims.json", "provenance.json"))
     figures = [study / "report/figures" / f"{n}.svg" for n in ("accuracy", "drop", "layer_error")]
     dataset, text = study / "data" / "dataset.json", study / "report" / "report.md"
-    write_json(dataset, summary_of_dataset("photos"), Manifest("dataset_summary", {}, "c0de"))
+    write_json(dataset, summary_of_dataset(), Manifest("dataset_summary", {}, "c0de"))
 
     script("collect")(paths, table, sources, settings, "c0de")
     script("claims")(table, claims, {}, "c0de")

@@ -169,7 +169,7 @@ def normalization_from(tensors: dict[str, Tensor]) -> Normalization:
 
 
 def summary(
-    dataset: Dataset, normalization: Normalization, label: str, source: str, content: str
+    dataset: Dataset, normalization: Normalization, source: str, content: str
 ) -> dict[str, Any]:
     """What the report says of a dataset, as plain JSON values.
 
@@ -178,8 +178,6 @@ def summary(
     dataset, normalization
         The dataset, and the normalization that the study uses (which need not be the measured
         one: that is recorded beside it).
-    label
-        The name readers see, e.g. "CIFAR-10, JPEG q75".
     source
         The registry name of the source.
     content
@@ -187,7 +185,6 @@ def summary(
     """
     measured = channel_statistics(dataset.train_images)
     return {
-        "label": label,
         "source": source,
         "n_train": len(dataset.train_labels),
         "n_test": len(dataset.test_labels),

@@ -1,7 +1,7 @@
 """Gather the moments of every layer: from the dense network, or from the network as it shrinks."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,7 +16,7 @@ from sparsecnn.pruning.trajectory import paused_passes
 CALIBRATIONS = ("independent", "sequential")
 TARGETS = ("own", "dense")
 
-Gathered = Iterator[tuple[str, LayerMoments]]
+Gathered = Generator[tuple[str, LayerMoments], None, None]
 
 
 def gather(
@@ -97,12 +97,7 @@ def _sequential(
 ) -> Gathered:
     remaining = dict(layers)
     while remaining:
-        progress = len(remaining)
         yield from _walk(model, dense, batches, remaining, uses, start)
-        if len(remaining) == progress:
-            name = next(iter(remaining))
-            yield name, start(name)
-            return
 
 
 def _walk(
@@ -125,6 +120,11 @@ def _walk(
         for stops in pauses:
             outputs = [None] * len(stops) if wanted is None else [s[1] for s in next(wanted)]
             name = stops[0][0]
+            if any(stop[0] != name for stop in stops):
+                raise UserError(
+                    "sequential calibration needs every batch to pass the layers in one order, but "
+                    f"one reached {name!r} while another was elsewhere: use calibration 'independent'"
+                )
             collected = moments.setdefault(name, start(name))
             for (_, inputs), output in zip(stops, outputs, strict=True):
                 collected.add(inputs, output)

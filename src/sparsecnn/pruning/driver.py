@@ -1,8 +1,9 @@
-"""Prune a whole model, layer by layer."""
+"""Prune a whole model."""
 
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import fields
 from typing import Any
 
@@ -10,17 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.hessian import InputMoments
-from sparsecnn.pruning.inputs import PrunableLayer
-from sparsecnn.pruning.layouts import check_layout, prunable_columns, to_matrix, to_weight
+from sparsecnn.pruning.calibration import gather
+from sparsecnn.pruning.layer import LayerSettings, describe, prune_layer
+from sparsecnn.pruning.layouts import check_layout
 from sparsecnn.pruning.patterns import parse_pattern
-from sparsecnn.pruning.problem import Problem, Solution
-from sparsecnn.pruning.result import LayerReport, PruningResult
-from sparsecnn.pruning.selection import data_order, find_layers, reasons_to_stay_dense
+from sparsecnn.pruning.problem import Method
+from sparsecnn.pruning.result import PruningResult
+from sparsecnn.pruning.selection import count_uses, find_layers, reasons_to_stay_dense
 from sparsecnn.pruning.state import evaluating, full_precision, restored_on_error
 from sparsecnn.registry import resolve
 
 logger = logging.getLogger(__name__)
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
 def prune(
@@ -33,7 +36,12 @@ def prune(
     coverage: str = "all",
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    calibration: str = "independent",
+    target: str = "own",
+    refit: bool = False,
+    bias_correction: bool = False,
     damping: float = 0.01,
+    precision: str = "float32",
     memory_mb: float = 512,
     **options: Any,
 ) -> PruningResult:
@@ -54,11 +62,26 @@ def prune(
         ``channels`` (groups along the input channels, what sparse tensor cores run) or
         ``flattened`` (along the flattened weight of an output channel).
     coverage
-        ``all`` layers, or ``skip_first_last`` in the order data passes through them.
+        ``all`` layers, ``skip_first_last`` in the order data passes through them, or
+        ``hardware``: those whose shape sparse tensor cores accept.
     include, exclude
         Shell-style patterns of layer names. Without `include` every layer is included.
+    calibration
+        ``independent``: every layer's inputs come from the dense network. ``sequential``: from
+        the network as pruned so far.
+    target
+        The outputs a layer shall reproduce: its ``own`` on the inputs it gets, or those it has
+        in the ``dense`` network (with sequential calibration), which lets it make up for the
+        errors of the layers before it.
+    refit
+        Once the mask is final, replace the kept weights by the exact least-squares solution.
+    bias_correction
+        Shift biases so that the mean output is the wanted one (of use where no batch norm that
+        will be re-estimated follows).
     damping
         Added to the diagonal of each Hessian, as a fraction of its mean.
+    precision
+        ``float32`` or ``float64``: dtype of the Hessians and all that is solved with them.
     memory_mb
         Bound on the memory for unfolded inputs, in MiB.
     **options
@@ -71,114 +94,71 @@ def prune(
         batch reaches, and inputs that are NaN or infinite.
     """
     started = time.perf_counter()
-    solver, rule = _build_method(method, options), parse_pattern(pattern)
-    check_layout(layout)
     if not calibration_batches:
         raise UserError("no calibration batches were given: at least one is needed")
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision {precision!r}: choose float32 or float64")
+    check_layout(layout)
+    settings = LayerSettings(
+        method=_build_method(method, options),
+        pattern=parse_pattern(pattern),
+        layout=layout,
+        damping=damping,
+        refit=refit,
+        bias_correction=bias_correction,
+        memory_mb=memory_mb,
+    )
     found = find_layers(model, exclude)
-    layers = {name: found[name] for name in data_order(model, calibration_batches[0], found)}
+    uses = count_uses(model, calibration_batches[0], found)
+    layers = {name: found[name] for name in uses}
     reasons = reasons_to_stay_dense(
-        layers, pattern=rule, layout=layout, coverage=coverage, include=include, exclude=exclude
+        layers,
+        pattern=settings.pattern,
+        layout=layout,
+        coverage=coverage,
+        include=include,
+        exclude=exclude,
     )
     chosen = {name: layer for name, layer in layers.items() if not reasons[name]}
-    reports, masks = {}, {}
-    with full_precision(), restored_on_error(chosen):
-        moments = gather_moments(model, calibration_batches, chosen, memory_mb)
-        for name, layer in chosen.items():
-            collected = moments.pop(name)
-            begun = time.perf_counter()
-            problem = _problem(layer, collected.hessian(layout), rule, layout, damping)
-            solution = solver.solve(problem)
-            report = _report(name, layer, layout, pattern=str(rule))
-            masks[name] = _apply(layer, solution, layout)
-            report.relative_error = _relative_error(problem, solution)
-            report.damping, report.notes = solution.damping, "; ".join(solution.notes)
-            report.sparsity = 1 - masks[name].float().mean().item()
-            report.samples, report.seconds = collected.count, time.perf_counter() - begun
-            reports[name] = report
-            logger.info("%s: relative error %.4f", name, report.relative_error)
-    rows = [
-        reports.get(name) or _report(name, layer, layout, reason=reasons[name])
-        for name, layer in layers.items()
-    ]
-    return PruningResult(masks, rows, time.perf_counter() - started)
+    _check_reached(chosen, uses)
+    reports = {
+        name: describe(name, layers[name], settings, reason) for name, reason in reasons.items()
+    }
+    masks = {}
+    with full_precision(), restored_on_error(chosen), evaluating(model):
+        gathered = gather(
+            model,
+            calibration_batches,
+            chosen,
+            uses=uses,
+            calibration=calibration,
+            target=target,
+            memory_mb=memory_mb,
+            dtype=PRECISIONS[precision],
+        )
+        with closing(gathered):
+            for name, moments in gathered:
+                masks[name], reports[name] = prune_layer(name, layers[name], moments, settings)
+                error = reports[name].relative_error
+                logger.info("%s: pruned, relative output error %.4f", name, error)
+    return PruningResult(masks, list(reports.values()), time.perf_counter() - started)
 
 
-def gather_moments(
-    model: nn.Module,
-    batches: Sequence[Tensor],
-    layers: dict[str, PrunableLayer],
-    memory_mb: float,
-) -> dict[str, InputMoments]:
-    """Second moments of the inputs of every layer, in one pass of the batches."""
-    moments = {name: InputMoments(name, layer, memory_mb) for name, layer in layers.items()}
-
-    def hook(name: str) -> Any:
-        return lambda _, args, kwargs: moments[name].add(args[0] if args else kwargs["input"])
-
-    handles = [
-        layer.register_forward_pre_hook(hook(name), with_kwargs=True)
-        for name, layer in layers.items()
-    ]
-    try:
-        with evaluating(model):
-            for batch in batches:
-                model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return moments
-
-
-def _build_method(name: str, options: dict[str, Any]) -> Any:
+def _build_method(name: str, options: dict[str, Any]) -> Method:
     method = resolve("method", name)
     allowed = [field.name for field in fields(method)]
     for option in options:
         if option not in allowed:
             listed = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
             raise UserError(f"method {name!r} has no option {option!r}: {listed}")
-    return method(**options)
+    built: Method = method(**options)
+    return built
 
 
-def _problem(
-    layer: PrunableLayer, hessian: Tensor, rule: Any, layout: str, damping: float
-) -> Problem:
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    weight = to_matrix(layer.weight.detach(), groups, layout).to(hessian.dtype, copy=True)
-    columns = weight.shape[-1]
-    prunable = prunable_columns(columns, layer.weight.shape[1], rule.group, layout)
-    return Problem(weight, hessian, rule, prunable, damping)
-
-
-@torch.no_grad()
-def _apply(layer: PrunableLayer, solution: Solution, layout: str) -> Tensor:
-    layer.weight.copy_(to_weight(solution.weight, layer.weight.shape, layout))
-    return to_weight(solution.mask, layer.weight.shape, layout).contiguous()
-
-
-def _relative_error(problem: Problem, solution: Solution) -> float:
-    deviation = problem.weight - solution.weight
-    error = (deviation @ problem.hessian).mul_(deviation).sum()
-    energy = (problem.weight @ problem.hessian).mul_(problem.weight).sum()
-    return (error / energy).item() if energy > 0 else 0.0
-
-
-def _report(
-    name: str, layer: PrunableLayer, layout: str, pattern: str = "", reason: str = ""
-) -> LayerReport:
-    height, width, groups = 1, 1, 1
-    if isinstance(layer, nn.Conv2d):
-        (height, width), groups = layer.kernel_size, layer.groups
-    return LayerReport(
-        layer=name,
-        kind="conv2d" if isinstance(layer, nn.Conv2d) else "linear",
-        out_channels=layer.weight.shape[0],
-        in_channels=layer.weight.shape[1] * groups,
-        kernel=f"{height}x{width}",
-        groups=groups,
-        status="dense" if reason else "pruned",
-        reason=reason,
-        pattern=pattern,
-        layout="" if reason else layout,
-        sparsity=(layer.weight == 0).float().mean().item(),
-    )
+def _check_reached(layers: dict[str, Any], uses: dict[str, int]) -> None:
+    for name in layers:
+        if not uses[name]:
+            raise UserError(
+                f"layer {name!r} saw no calibration data: the model never calls it as a module; "
+                f"leave it out with exclude=[{name!r}]"
+            )

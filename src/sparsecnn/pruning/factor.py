@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +22,32 @@ class Factor:
     damping: float
     """The damping that was needed, as a fraction of the mean diagonal."""
     notes: list[str] = field(default_factory=list)
+    """The failures on the way."""
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The Hessian of a layer's squared output error, and its factor once somebody asks."""
+
+    hessian: Tensor
+    """Shape (groups, columns, columns), symmetric, not damped."""
+    damping: float
+    """Wanted damping, as a fraction of the mean diagonal."""
+
+    @cached_property
+    def factor(self) -> Factor:
+        """Triangular factor of the damped Hessian, computed once."""
+        return reverse_cholesky(self.hessian, self.damping)
+
+    @property
+    def factored(self) -> bool:
+        """Whether anybody asked for the factor."""
+        return "factor" in self.__dict__
+
+    @property
+    def dead(self) -> Tensor:
+        """Columns that no input ever reached: bool, shape (groups, 1, columns)."""
+        return self.hessian.diagonal(dim1=-2, dim2=-1).unsqueeze(-2) == 0
 
 
 def damped(hessian: Tensor, damping: float) -> Tensor:

@@ -68,7 +68,10 @@ def _convolution_rows(
             part = windows[:, band]
             by_group = part.view(*part.shape[:-1], layer.groups, -1).permute(5, 0, 1, 2, 3, 4, 6)
             rows = by_group.reshape(layer.groups, -1, area * (layer.in_channels // layer.groups))
-            yield rows, None if outputs is None else _output_rows(layer, outputs[chunk, :, band], dtype)
+            yield (
+                rows,
+                None if outputs is None else _output_rows(layer, outputs[chunk, :, band], dtype),
+            )
 
 
 def _output_rows(layer: nn.Conv2d, outputs: Tensor, dtype: torch.dtype) -> Tensor:

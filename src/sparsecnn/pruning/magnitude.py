@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.scores import keep_best
 
 
 @dataclass(frozen=True)
@@ -13,7 +12,4 @@ class Magnitude:
 
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""
-        mask = torch.ones_like(problem.weight, dtype=torch.bool)
-        covered = problem.weight[..., : problem.prunable]
-        mask[..., : problem.prunable] = problem.pattern.mask(covered.abs())
-        return Solution(problem.weight.masked_fill(~mask, 0), mask)
+        return keep_best(problem, problem.weight.abs())

@@ -86,10 +86,7 @@ class LayerMoments:
             If the layer saw no data, or if an input was NaN or infinite.
         """
         if self._gram is None:
-            raise UserError(
-                f"layer {self._name!r} saw no calibration data: the model never calls it as a "
-                f"module; leave it out with exclude=[{self._name!r}]"
-            )
+            raise UserError(f"layer {self._name!r} saw no calibration data")
         if not self._gram.diagonal(dim1=-2, dim2=-1).isfinite().all():
             raise UserError(
                 f"the inputs of layer {self._name!r} hold NaN or infinite values, or overflow: "

@@ -1,9 +1,11 @@
 """The question a pruning method answers, and its answer: one layer, as matrices."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor
 
+from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.patterns import NM
 
 
@@ -12,14 +14,12 @@ class Problem:
     """One layer to prune, in the canonical form of `sparsecnn.pruning.layouts`."""
 
     weight: Tensor
-    """Shape (groups, rows, columns), float32 or float64."""
-    hessian: Tensor
-    """Shape (groups, columns, columns), symmetric, of the dtype of `weight`, not damped."""
+    """The weight to come close to: shape (groups, rows, columns), float32 or float64."""
+    curvature: Curvature
+    """Hessian of the error, of the same dtype."""
     pattern: NM
     prunable: int
     """Leading columns that the pattern covers; the others stay dense."""
-    damping: float
-    """Added to the Hessian's diagonal, as a fraction of its mean."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,13 @@ class Solution:
     """Shape (groups, rows, columns)."""
     mask: Tensor
     """bool, shape (groups, rows, columns), True where a weight is kept."""
-    damping: float | None = None
-    """The damping used in the end; None if the method uses none."""
     notes: list[str] = field(default_factory=list)
     """What had to be done to keep the numbers sound, in words."""
+
+
+class Method(Protocol):
+    """A pruning method: a frozen dataclass whose fields are its options."""
+
+    def solve(self, problem: Problem) -> Solution:
+        """Prune one layer."""
+        ...

@@ -47,14 +47,18 @@ def find_layers(model: nn.Module, exclude: Sequence[str]) -> dict[str, PrunableL
     return layers
 
 
-def data_order(model: nn.Module, batch: Tensor, layers: dict[str, PrunableLayer]) -> list[str]:
-    """Names of the layers in the order in which a batch first reaches them.
+def count_uses(model: nn.Module, batch: Tensor, layers: dict[str, PrunableLayer]) -> dict[str, int]:
+    """How often a forward pass uses each layer, in the order in which data reaches them.
 
-    Layers that it never reaches come last.
+    Layers that it never reaches come last, with 0.
     """
-    reached: dict[str, None] = {}
+    uses: dict[str, int] = {}
+
+    def count(name: str) -> None:
+        uses[name] = uses.get(name, 0) + 1
+
     handles = [
-        layer.register_forward_pre_hook(lambda *_, name=name: reached.setdefault(name))
+        layer.register_forward_pre_hook(lambda *_, name=name: count(name))
         for name, layer in layers.items()
     ]
     try:
@@ -63,7 +67,7 @@ def data_order(model: nn.Module, batch: Tensor, layers: dict[str, PrunableLayer]
     finally:
         for handle in handles:
             handle.remove()
-    return [*reached, *(name for name in layers if name not in reached)]
+    return uses | {name: 0 for name in layers if name not in uses}
 
 
 def reasons_to_stay_dense(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsecnn.pruning.factor import reverse_cholesky
 from sparsecnn.pruning.problem import Problem, Solution
 
 
@@ -27,12 +26,12 @@ class SparseGPT:
 
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""
-        factor = reverse_cholesky(problem.hessian, problem.damping)
-        dead = problem.hessian.diagonal(dim1=-2, dim2=-1) == 0
-        weight = problem.weight.masked_fill(dead.unsqueeze(-2), 0)
+        weight = problem.weight.masked_fill(problem.curvature.dead, 0)
         block = max(1, self.block_size // problem.pattern.group) * problem.pattern.group
-        pruned, mask = _sweep(weight.mT.contiguous(), factor.upper, problem, block)
-        return Solution(pruned.mT.contiguous(), mask.mT.contiguous(), factor.damping, factor.notes)
+        pruned, mask = _sweep(
+            weight.mT.contiguous(), problem.curvature.factor.upper, problem, block
+        )
+        return Solution(pruned.mT.contiguous(), mask.mT.contiguous())
 
 
 def _sweep(weight: Tensor, upper: Tensor, problem: Problem, block: int) -> tuple[Tensor, Tensor]:

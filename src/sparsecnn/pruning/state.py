@@ -38,12 +38,13 @@ def full_precision() -> Iterator[None]:
 
 @contextmanager
 def restored_on_error(layers: dict[str, PrunableLayer]) -> Iterator[None]:
-    """Put the weights back as they were if anything is raised inside."""
-    saved = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+    """Put weights and biases back as they were if anything is raised inside."""
+    parameters = [p for layer in layers.values() for p in layer.parameters(recurse=False)]
+    saved = [parameter.detach().clone() for parameter in parameters]
     try:
         yield
     except BaseException:
         with torch.no_grad():
-            for name, layer in layers.items():
-                layer.weight.copy_(saved[name])
+            for parameter, value in zip(parameters, saved, strict=True):
+                parameter.copy_(value)
         raise

@@ -55,7 +55,7 @@ class _Pass(threading.Thread):
                 self._model(batch)
         except _Abandoned:
             pass
-        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
+        except BaseException as error:
             self._error = error
         self._paused.release()
 

@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator, ValidationError
 
@@ -16,6 +16,8 @@ _REMOVABLE = ("models", "regimes", "variants")
 
 def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with null entries removed and every default filled in.
+
+    Regimes keep the budgets of the study's models alone, in the models' order.
 
     Raises `UserError` with one line per mistake: key, value, what is allowed.
     """
@@ -32,6 +34,10 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
         problems = list(_contradictions(complete))
     if problems:
         raise UserError("\n".join(problems))
+    complete["regimes"] = {
+        regime: {model: budgets[model] for model in complete["models"]}
+        for regime, budgets in complete["regimes"].items()
+    }
     return complete
 
 
@@ -62,50 +68,52 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any], defs: Mapping[str, Any
             _fill_defaults(child, part, defs)
 
 
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
+
+
 def _describe(error: ValidationError) -> Iterator[str]:
     """One line for each mistake that a schema error stands for."""
     where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
     value = json.dumps(error.instance, ensure_ascii=False, default=str)
-    limit: Any = error.validator_value
-    match error.validator:
-        case "additionalProperties":
-            allowed = list(error.schema["properties"])
-            for key in sorted(set(error.instance) - set(allowed), key=str):
-                yield f"{_join(where, key)}: unknown key{_nearest(str(key), allowed)}"
-        case "required":
-            missing = [key for key in limit if key not in error.instance]
-            yield f"{where}: {', '.join(missing)} missing"
-        case "enum" if error.parent is not None or "propertyNames" in error.absolute_schema_path:
-            yield f"{where}: unknown name {value}{_nearest(error.instance, limit)}"
-        case "enum":
-            yield f"{where}: {value} is not allowed{_nearest(error.instance, limit)}"
-        case "not" | "pattern" if "propertyNames" in error.absolute_schema_path:
-            yield f"{where}: {value} cannot be a name here (letters, digits and _; not 'dense')"
-        case "pattern":
-            yield f"{where}: {value} is not of the form {limit}"
-        case "type":
-            types = [limit] if isinstance(limit, str) else limit
-            yield f"{where}: {value} is not of type {' or '.join(types)}"
-        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
-            word = {
-                "minimum": "at least",
-                "exclusiveMinimum": "more than",
-                "maximum": "at most",
-                "exclusiveMaximum": "less than",
-            }[error.validator]
-            yield f"{where}: {value} is not allowed, it must be {word} {limit}"
-        case "minItems" | "minProperties":
-            yield f"{where}: must not be empty"
-        case "uniqueItems":
-            yield f"{where}: {value} names something twice"
-        case "oneOf":
-            yield f"{where}: {value} is neither null nor a mean and std of three numbers each"
-        case _:
-            yield f"{where}: {error.message}"
+    is_name = "propertyNames" in error.absolute_schema_path
+    rule, limit = str(error.validator), cast(Any, error.validator_value)
+    if rule == "additionalProperties":
+        allowed = list(cast(Any, error.schema)["properties"])
+        for key in sorted(set(cast(Any, error.instance)) - set(allowed), key=str):
+            full = str(key) if not error.absolute_path else f"{where}.{key}"
+            yield f"{full}: unknown key{_nearest(key, allowed)}"
+    elif rule == "required":
+        yield f"{where}: {', '.join(k for k in limit if k not in cast(Any, error.instance))} missing"
+    elif rule == "enum" and is_name:
+        yield f"{where}: unknown name {value}{_nearest(error.instance, limit)}"
+    elif rule == "enum":
+        yield f"{where}: {value} is not allowed{_nearest(error.instance, limit)}"
+    elif is_name:
+        yield f"{where}: {value} cannot be a name here (letters, digits and _; not 'dense')"
+    else:
+        yield f"{where}: {_plain(rule, value, limit, error.message)}"
 
 
-def _join(where: str, key: Any) -> str:
-    return str(key) if where == "the configuration" else f"{where}.{key}"
+def _plain(rule: str, value: str, limit: Any, message: str) -> str:
+    """What is wrong with one value."""
+    if rule in _BOUNDS:
+        return f"{value} is not allowed, it must be {_BOUNDS[rule]} {limit}"
+    if rule == "type":
+        types = [limit] if isinstance(limit, str) else limit
+        return f"{value} is not of type {' or '.join(types)}"
+    return {
+        "pattern": f"{value} is not of the form {limit}",
+        "minItems": "must not be empty",
+        "minProperties": "must not be empty",
+        "minLength": "must not be empty",
+        "uniqueItems": f"{value} names something twice",
+        "oneOf": f"{value} is neither null nor a mean and std of three numbers each",
+    }.get(rule, message)
 
 
 def _nearest(word: Any, allowed: list[Any]) -> str:

@@ -60,6 +60,7 @@ def report_context(
     variants = shared_methods(results, reference)
     return {
         "results": results,
+        "label": results.rows[0].dataset,
         "config": config,
         "dataset": dataset,
         "class_counts": _class_counts(dataset),

@@ -1,0 +1,21 @@
+"""Random pruning: the floor that any method has to beat."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.scores import keep_best
+
+
+@dataclass(frozen=True)
+class Random:
+    """Keep weights drawn at random within the pattern, change none."""
+
+    seed: int = 0
+
+    def solve(self, problem: Problem) -> Solution:
+        """Prune one layer; layers of equal shape get equal masks."""
+        generator = torch.Generator().manual_seed(self.seed)
+        scores = torch.rand(problem.weight.shape, generator=generator)
+        return keep_best(problem, scores.to(problem.weight.device))

@@ -1,0 +1,16 @@
+"""Wanda (arXiv 2306.11695): weigh each weight by the norm of its input, change none."""
+
+from dataclasses import dataclass
+
+from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.scores import keep_best
+
+
+@dataclass(frozen=True)
+class Wanda:
+    """Keep the weights of largest |W_ij| ||X_j||_2 within the pattern (equation 1)."""
+
+    def solve(self, problem: Problem) -> Solution:
+        """Prune one layer."""
+        norms = problem.curvature.hessian.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(-2)
+        return keep_best(problem, problem.weight.abs() * norms)
