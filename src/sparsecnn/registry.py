@@ -26,6 +26,8 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     "method": {
         "magnitude": "sparsecnn.pruning.magnitude:Magnitude",
+        "random": "sparsecnn.pruning.random:Random",
+        "wanda": "sparsecnn.pruning.wanda:Wanda",
         "sparsegpt": "sparsecnn.pruning.sparsegpt:SparseGPT",
     },
 }

@@ -141,15 +141,3 @@ def _median_seconds(call: object) -> float:
         call()
         times.append(time.perf_counter() - started)
     return statistics.median(times)
-
-
-@pytest.mark.gpu
-def test_device_does_not_matter() -> None:
-    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
-    on_gpu = augment(images.cuda(), generator(0), 4, True)
-    assert on_gpu.is_cuda
-    assert torch.equal(on_gpu.cpu(), augment(images, generator(0), 4, True))
-    normalization = Normalization((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-    torch.testing.assert_close(
-        normalize(images.cuda(), normalization).cpu(), normalize(images, normalization)
-    )

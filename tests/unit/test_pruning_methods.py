@@ -38,7 +38,11 @@ def problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> Problem:
 
 def squared_error(problem: Problem, solution: Solution) -> float:
     deviation = problem.weight - solution.weight
-    return (deviation @ damped(problem.curvature.hessian, problem.curvature.damping) * deviation).sum().item()
+    return (
+        (deviation @ damped(problem.curvature.hessian, problem.curvature.damping) * deviation)
+        .sum()
+        .item()
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,9 +133,15 @@ def test_sparsegpt_beats_magnitude_on_correlated_inputs() -> None:
 def test_reverse_cholesky_is_the_inverse_of_the_published_factor() -> None:
     inputs = torch.randn(40, 10, dtype=torch.float64)
     hessian = (inputs.T @ inputs)[None]
-    upper = reverse_cholesky(hessian, 0.01).upper
-    published = torch.linalg.cholesky(torch.linalg.inv(damped(hessian, 0.01)), upper=True)
-    torch.testing.assert_close(torch.linalg.inv(upper), published)
+    factor = reverse_cholesky(hessian, 0.01)
+    inverse = torch.linalg.inv(damped(hessian, 0.01))
+    published = torch.linalg.cholesky(inverse, upper=True)
+    upper = torch.linalg.inv(published)
+    torch.testing.assert_close(factor.transposed(0, 10), upper.mT)
+    torch.testing.assert_close(factor.transposed(3, 7), upper.mT[:, 3:7, :7])
+    torch.testing.assert_close(factor.inverse(), inverse)
+    right = torch.randn(1, 4, 10, dtype=torch.float64)
+    torch.testing.assert_close(factor.solve(right), right @ inverse)
 
 
 def test_indefinite_hessian_escalates_and_says_so(caplog: pytest.LogCaptureFixture) -> None:

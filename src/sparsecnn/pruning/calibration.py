@@ -122,8 +122,8 @@ def _walk(
             name = stops[0][0]
             if any(stop[0] != name for stop in stops):
                 raise UserError(
-                    "sequential calibration needs every batch to pass the layers in one order, but "
-                    f"one reached {name!r} while another was elsewhere: use calibration 'independent'"
+                    f"one batch reached layer {name!r} while another was elsewhere: such a model "
+                    "needs calibration 'independent'"
                 )
             collected = moments.setdefault(name, start(name))
             for (_, inputs), output in zip(stops, outputs, strict=True):

@@ -15,14 +15,33 @@ _ESCALATION = (1.0, 10.0, 100.0)
 
 @dataclass(frozen=True)
 class Factor:
-    """V, upper triangular with V V^T = H + damping, of each group's Hessian."""
+    """V, upper triangular with V V^T = H + damping, of each group's Hessian.
 
-    upper: Tensor
-    """Shape (groups, columns, columns), of the dtype of the Hessian."""
+    V is the inverse of U, the upper Cholesky factor of the inverse, H^-1 = U^T U, that
+    arXiv 2301.00774 works with.
+    """
+
+    reversed: Tensor
+    """V with rows and columns in reverse order: lower triangular, (groups, columns, columns)."""
     damping: float
     """The damping that was needed, as a fraction of the mean diagonal."""
     notes: list[str] = field(default_factory=list)
     """The failures on the way."""
+
+    def transposed(self, start: int, stop: int) -> Tensor:
+        """Rows `start` to `stop` of V^T, up to the diagonal: (groups, stop - start, stop)."""
+        size = self.reversed.shape[-1]
+        block = self.reversed[:, size - stop :, size - stop : size - start]
+        return block.flip(-2, -1).mT.contiguous()
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Compute right (H + damping)^-1, for `right` of shape (groups, rows, columns)."""
+        solution = torch.cholesky_solve(right.mT.flip(-2), self.reversed)
+        return solution.flip(-2).mT
+
+    def inverse(self) -> Tensor:
+        """(H + damping)^-1, shape (groups, columns, columns)."""
+        return torch.cholesky_inverse(self.reversed).flip(-2, -1)
 
 
 @dataclass(frozen=True)
@@ -62,30 +81,29 @@ def damped(hessian: Tensor, damping: float) -> Tensor:
     hessian
         Shape (groups, columns, columns).
     """
-    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+    result = hessian.clone()
+    diagonal = result.diagonal(dim1=-2, dim2=-1)
     live = diagonal > 0
     mean = diagonal.sum(-1, keepdim=True) / live.sum(-1, keepdim=True).clamp(min=1)
     mean = torch.where(mean > 0, mean, 1.0)
-    result = hessian.clone()
-    result.diagonal(dim1=-2, dim2=-1).copy_(torch.where(live, diagonal, mean) + damping * mean)
+    diagonal.copy_(torch.where(live, diagonal, mean) + damping * mean)
     return result
 
 
 def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
     """Factor the damped Hessian H = V V^T with V upper triangular.
 
-    The inverse of V is the upper Cholesky factor U of the inverse, H^-1 = U^T U, that
-    arXiv 2301.00774 works with; V gives the same updates without forming any inverse.
-    A factorisation that fails is repeated with 10 and 100 times the damping, then in float64.
+    That is an ordinary Cholesky factorisation from the last column to the first. One that fails
+    is repeated with 10 and 100 times the damping, then all the same in float64.
     """
     notes: list[str] = []
     for dtype in dict.fromkeys((hessian.dtype, torch.float64)):
         for escalation in _ESCALATION:
-            tried = max(damping, 1e-8) * escalation if escalation > 1 else damping
-            matrix = damped(hessian.to(dtype), tried).flip(-2, -1)
+            tried = damping if escalation == 1 else max(damping, 1e-8) * escalation
+            matrix = damped(hessian.to(dtype).flip(-2, -1), tried)
             lower, info = torch.linalg.cholesky_ex(matrix)
             if not info.any() and lower.diagonal(dim1=-2, dim2=-1).isfinite().all():
-                return Factor(lower.flip(-2, -1).to(hessian.dtype), tried, notes)
+                return Factor(lower.to(hessian.dtype), tried, notes)
             notes.append(f"Cholesky failed in {str(dtype)[6:]} at damping {tried:g}")
             logger.warning("%s", notes[-1])
     raise ArithmeticError("the Hessian has no Cholesky factor even at 100 times the damping")

@@ -1,7 +1,7 @@
 """Prune one layer from its moments and say what came of it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -47,16 +47,16 @@ def prune_layer(
     solution = settings.method.solve(problem)
     if settings.refit:
         best = refit(problem, solution.mask, int(settings.memory_mb * 2**20))
-        solution = Solution(best, solution.mask, solution.notes)
+        solution = replace(solution, weight=best)
     _store(layer, moments, original, solution, settings)
     mask = to_weight(solution.mask, layer.weight.shape, layout).contiguous()
     report = describe(name, layer, settings)
     report.relative_error = _relative_error(original, solution.weight, hessian, cross, moments)
     report.samples = moments.count
-    notes = list(solution.notes)
+    report.damping, notes = solution.damping, list(solution.notes)
     if curvature.factored:
         report.damping = curvature.factor.damping
-        notes += curvature.factor.notes
+        notes = list(dict.fromkeys(notes + curvature.factor.notes))
     if moments.count < hessian.shape[-1]:
         notes.append(f"rank-deficient: {moments.count} samples for {hessian.shape[-1]} columns")
     report.notes = "; ".join(notes)

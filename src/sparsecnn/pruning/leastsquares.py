@@ -20,10 +20,7 @@ def retargeted(weight: Tensor, cross: Tensor, curvature: Curvature) -> Tensor:
         W and 2/n Y X^T, shape (groups, rows, columns).
     """
     gradient = cross - weight @ curvature.hessian
-    upper = curvature.factor.upper  # gradient H^-1 = gradient V^-T V^-1
-    half = torch.linalg.solve_triangular(upper.mT, gradient, upper=False, left=False)
-    step: Tensor = torch.linalg.solve_triangular(upper, half, upper=True, left=False)
-    return weight + step
+    return weight + curvature.factor.solve(gradient)
 
 
 def refit(problem: Problem, mask: Tensor, max_bytes: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The question a pruning method answers, and its answer: one layer, as matrices."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -21,6 +21,12 @@ class Problem:
     prunable: int
     """Leading columns that the pattern covers; the others stay dense."""
 
+    def permuted(self, order: Tensor) -> "Problem":
+        """The same problem with its columns in another order, int64 (columns,)."""
+        hessian = self.curvature.hessian[:, order][:, :, order]
+        curvature = Curvature(hessian, self.curvature.damping)
+        return replace(self, weight=self.weight[..., order], curvature=curvature)
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -30,6 +36,8 @@ class Solution:
     """Shape (groups, rows, columns)."""
     mask: Tensor
     """bool, shape (groups, rows, columns), True where a weight is kept."""
+    damping: float | None = None
+    """The damping used in the end; None if the method uses none."""
     notes: list[str] = field(default_factory=list)
     """What had to be done to keep the numbers sound, in words."""
 

@@ -7,81 +7,96 @@ columns up to g alone. If T_g is what earlier columns contribute, T_g = sum_{i<g
 W_g + T_g V_gg^-1 are the weights of group g updated for all pruning before it, and V_gg^-1 is
 the block U_gg of the published factor, by which the group itself is pruned. The result is the
 same; it takes one Cholesky factorisation in place of two and an inverse.
+
+The code holds everything transposed, (groups, columns, rows), so that columns lie contiguous.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from sparsecnn.errors import UserError
+from sparsecnn.pruning.groups import GroupPruner, group_pruner
 from sparsecnn.pruning.problem import Problem, Solution
+
+SELECTIONS = ("diagonal", "joint")
+COLUMN_ORDERS = ("natural", "importance")
 
 
 @dataclass(frozen=True)
 class SparseGPT:
     """One pass over the columns; the mask of a group is chosen on the weights updated so far."""
 
+    selection: str = "diagonal"
+    """``diagonal``: the published score w^2 / U_jj^2 of each weight. ``joint``: the exact cost
+    of removing a set of weights together, the others in the group compensating too."""
+    column_order: str = "natural"
+    """``importance``: groups in the order of descending Hessian diagonal, each kept whole."""
     block_size: int = 128
     """Columns between two updates from all earlier columns; changes speed, not the result."""
 
+    def __post_init__(self) -> None:
+        for name, allowed in (("selection", SELECTIONS), ("column_order", COLUMN_ORDERS)):
+            if getattr(self, name) not in allowed:
+                raise UserError(
+                    f"sparsegpt has no {name} {getattr(self, name)!r}: choose one of "
+                    f"{', '.join(allowed)}"
+                )
+        if self.block_size < 1:
+            raise UserError(f"block_size must be at least 1, not {self.block_size}")
+
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""
-        weight = problem.weight.masked_fill(problem.curvature.dead, 0)
-        block = max(1, self.block_size // problem.pattern.group) * problem.pattern.group
-        pruned, mask = _sweep(
-            weight.mT.contiguous(), problem.curvature.factor.upper, problem, block
-        )
-        return Solution(pruned.mT.contiguous(), mask.mT.contiguous())
+        if self.column_order == "natural":
+            return self._solve(problem)
+        order = _order_by_importance(problem)
+        solution = self._solve(problem.permuted(order))
+        back = order.argsort()
+        weight, mask = solution.weight[..., back], solution.mask[..., back]
+        return replace(solution, weight=weight, mask=mask)
+
+    def _solve(self, problem: Problem) -> Solution:
+        weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()
+        pruner = group_pruner(problem, joint=self.selection == "joint")
+        pruned, mask = _sweep(weight, problem, pruner, self.block_size)
+        factor = problem.curvature.factor
+        return Solution(pruned.mT.contiguous(), mask.mT.contiguous(), factor.damping, factor.notes)
 
 
-def _sweep(weight: Tensor, upper: Tensor, problem: Problem, block: int) -> tuple[Tensor, Tensor]:
-    """Pruned weight and mask, (groups, columns, rows) as is `weight`: columns lie contiguous."""
-    lower = upper.mT.contiguous()  # everything is transposed here: T' = V' E'
-    inverse = _inverse_blocks(lower[:, : problem.prunable, : problem.prunable], problem)
-    pruned = torch.zeros_like(weight)
-    mask = torch.ones_like(weight, dtype=torch.bool)
-    group = problem.pattern.group
+def _sweep(
+    weight: Tensor, problem: Problem, pruner: GroupPruner, block_size: int
+) -> tuple[Tensor, Tensor]:
+    """Pruned weight and mask, (groups, columns, rows) as is `weight`."""
+    factor, size = problem.curvature.factor, problem.pattern.group
+    block = max(1, block_size // size) * size
+    pruned, error = torch.empty_like(weight), torch.zeros_like(weight)
     for start in range(0, problem.prunable, block):
         stop = min(start + block, problem.prunable)
-        before = lower[:, start:stop, :start] @ (weight[:, :start] - pruned[:, :start])
-        for first in range(start, stop, group):
-            here, done = slice(first, first + group), slice(start, first)
-            total = before[:, first - start : first - start + group]
-            total = total + lower[:, here, done] @ (weight[:, done] - pruned[:, done])
-            block_inverse = inverse[:, first // group]
-            updated = weight[:, here] + block_inverse @ total
-            scale = block_inverse.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-            mask[:, here] = problem.pattern.mask((updated / scale).square().mT).mT
-            pruned[:, here] = _prune_group(updated, mask[:, here], block_inverse)
-    done, tail = slice(problem.prunable), slice(problem.prunable, None)
-    total = lower[:, tail, done] @ (weight[:, done] - pruned[:, done])
-    shift = torch.linalg.solve_triangular(lower[:, tail, tail], total, upper=False)
-    pruned[:, tail] = weight[:, tail] + shift
-    return pruned, mask
+        rows = factor.transposed(start, stop)
+        total = rows[:, :, :start] @ error[:, :start]
+        local, done = rows[:, :, start:], error[:, start:stop]
+        for first in range(0, stop - start, size):
+            last = first + size
+            here = slice(start + first, start + last)
+            contribution = total[:, first:last].baddbmm(
+                local[:, first:last, :first], done[:, :first]
+            )
+            pruned[:, here] = pruner.prune((start + first) // size, weight[:, here], contribution)
+            done[:, first:last] = weight[:, here] - pruned[:, here]
+    columns, covered = weight.shape[1], problem.prunable
+    if covered < columns:
+        rows = factor.transposed(covered, columns)
+        total = rows[:, :, :covered] @ error[:, :covered]
+        shift = torch.linalg.solve_triangular(rows[:, :, covered:], total, upper=False)
+        pruned[:, covered:] = weight[:, covered:] + shift
+    return pruned, pruner.mask(columns)
 
 
-def _inverse_blocks(lower: Tensor, problem: Problem) -> Tensor:
-    """Transposed diagonal blocks U_gg of the published factor, (groups, blocks, M, M)."""
-    count, size = lower.shape[-1] // problem.pattern.group, problem.pattern.group
-    blocks = lower.reshape(len(lower), count, size, count, size)
-    blocks = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-    identity = torch.eye(size, dtype=lower.dtype, device=lower.device)
-    inverse: Tensor = torch.linalg.solve_triangular(blocks, identity.expand_as(blocks), upper=False)
-    return inverse
-
-
-def _prune_group(updated: Tensor, mask: Tensor, inverse: Tensor) -> Tensor:
-    """Zero the pruned weights of one group in turn; those to the right compensate.
-
-    Parameters
-    ----------
-    updated, mask
-        Shape (groups, M, rows).
-    inverse
-        Transposed U_gg, shape (groups, M, M).
-    """
-    updated = updated.clone()
-    for j in range(updated.shape[1]):
-        error = updated[:, j].masked_fill(mask[:, j], 0) / inverse[:, j, j, None]
-        updated[:, j + 1 :] -= inverse[:, j + 1 :, j, None] * error.unsqueeze(1)
-    return updated.masked_fill(~mask, 0)
+def _order_by_importance(problem: Problem) -> Tensor:
+    """Columns with whole groups in descending order of their Hessian diagonal; the tail last."""
+    diagonal = problem.curvature.hessian.diagonal(dim1=-2, dim2=-1).sum(0)
+    columns = torch.arange(len(diagonal), device=diagonal.device)
+    covered, size = problem.prunable, problem.pattern.group
+    groups = diagonal[:covered].view(-1, size).sum(-1).argsort(descending=True, stable=True)
+    return torch.cat([columns[:covered].view(-1, size)[groups].flatten(), columns[covered:]])

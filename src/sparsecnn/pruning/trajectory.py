@@ -22,11 +22,11 @@ class _Abandoned(BaseException):
     """Unwinds a pass that nobody waits for any more."""
 
 
-class _Pass(threading.Thread):
+class _Pass:
     """One forward pass; iterate to get its stops."""
 
     def __init__(self, model: nn.Module, batch: Tensor) -> None:
-        super().__init__(name="forward pass", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="forward pass", daemon=True)
         self._model = model
         self._batch: Tensor | None = batch
         self._resume = threading.Semaphore(0)
@@ -36,7 +36,7 @@ class _Pass(threading.Thread):
         self._abandoned = False
 
     def __iter__(self) -> Iterator[Stop]:
-        self.start()
+        self.thread.start()
         while True:
             self._resume.release()
             self._paused.acquire()
@@ -47,7 +47,7 @@ class _Pass(threading.Thread):
             stop, self._stop = self._stop, None
             yield stop
 
-    def run(self) -> None:
+    def _run(self) -> None:
         self._resume.acquire()
         try:
             with torch.no_grad():
@@ -70,10 +70,10 @@ class _Pass(threading.Thread):
 
     def abandon(self) -> None:
         """End the pass where it is."""
-        if self.is_alive():
+        if self.thread.is_alive():
             self._abandoned = True
             self._resume.release()
-            self.join()
+            self.thread.join()
 
 
 @contextmanager
@@ -98,14 +98,18 @@ def paused_passes(
     Iterator
         Per pause, one (name, tensor) for each batch. A name comes as often as its layer is used.
     """
+    passes = [_Pass(model, batch) for batch in batches]
+    running = {one.thread: one for one in passes}
 
     def before_hook(name: str) -> Any:
-        return lambda _, args, kwargs: _pause(name, args[0] if args else kwargs["input"])
+        return lambda _, args, kwargs: pause(name, args[0] if args else kwargs["input"])
 
     def after_hook(name: str) -> Any:
-        return lambda _, __, output: _pause(name, output)
+        return lambda _, __, output: pause(name, output)
 
-    passes = [_Pass(model, batch) for batch in batches]
+    def pause(name: str, tensor: Tensor) -> None:
+        running[threading.current_thread()].pause((name, tensor))
+
     with ExitStack() as stack:
         for name, layer in layers.items():
             handle = (
@@ -117,9 +121,3 @@ def paused_passes(
         for one in passes:
             stack.callback(one.abandon)
         yield zip(*(iter(one) for one in passes), strict=True)
-
-
-def _pause(name: str, tensor: Tensor) -> None:
-    thread = threading.current_thread()
-    if isinstance(thread, _Pass):
-        thread.pause((name, tensor))

@@ -1,0 +1,13 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_images():
+    """Archive of real images: train/<class>/* and test/<class>/*; skips where there is none."""
+    path = os.environ.get("SPARSECNN_IMAGES")
+    if not path:
+        pytest.skip("SPARSECNN_IMAGES does not name an archive of images")
+    return Path(path)

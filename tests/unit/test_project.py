@@ -1,0 +1,52 @@
+"""What must agree between the project's files."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import sparsecnn
+from sparsecnn.errors import UserError
+from sparsecnn.registry import REGISTRY, module_of, resolve
+
+ROOT = Path(sparsecnn.__file__).parents[2]
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def test_environment_pins_are_the_locks():
+    locked = set(re.findall(r"^([a-z0-9-]+==[^ ;\\]+)", LOCK, re.M))
+    environment = yaml.safe_load((ROOT / "envs/sparsecnn.yaml").read_text())
+    pins = environment["dependencies"][-1]["pip"]
+    assert len(pins) > 10
+    assert set(pins) <= locked
+
+
+def test_the_lock_has_hashes_and_no_addresses():
+    assert LOCK.count("--hash=sha256:") > LOCK.count("==")
+    assert "://" not in LOCK
+
+
+@pytest.mark.parametrize("kind", REGISTRY)
+def test_every_registered_name_resolves(kind):
+    for name in REGISTRY[kind]:
+        assert callable(resolve(kind, name))
+        assert module_of(kind, name).startswith("sparsecnn.")
+    with pytest.raises(UserError, match=f"unknown {kind} 'none': choose one of "):
+        resolve(kind, "none")
+
+
+def test_the_snakefile_parses_without_torch():
+    code = (
+        "import sys; import sparsecnn, sparsecnn.digest, sparsecnn.registry, "
+        "sparsecnn.study.config; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_library_exports_what_it_names():
+    assert sparsecnn.prune.__module__ == "sparsecnn.pruning.driver"
+    with pytest.raises(AttributeError, match="has no attribute 'prunes'"):
+        _ = sparsecnn.prunes

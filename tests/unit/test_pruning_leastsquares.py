@@ -1,0 +1,82 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sparsecnn.pruning.factor import Curvature, damped
+from sparsecnn.pruning.leastsquares import refit, retargeted
+from sparsecnn.pruning.patterns import NM
+from sparsecnn.pruning.problem import Problem
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs (groups, n, columns), wanted outputs, weight and a mask."""
+    groups, rows = draw(st.integers(1, 2)), draw(st.integers(1, 5))
+    columns, count = draw(st.integers(2, 12)), draw(st.integers(1, 30))
+    torch.manual_seed(draw(st.integers(0, 10**6)))
+    inputs = torch.randn(groups, count, columns, dtype=torch.float64)
+    outputs = torch.randn(groups, count, rows, dtype=torch.float64)
+    weight = torch.randn(groups, rows, columns, dtype=torch.float64)
+    mask = torch.rand(groups, rows, columns) < draw(st.sampled_from([0.3, 0.5, 0.9]))
+    return inputs, outputs, weight, mask
+
+
+def penalty(hessian: Tensor) -> float:
+    """Square root of what the damping adds to the diagonal, for augmented least squares."""
+    return float((0.01 * hessian.diagonal().mean()).sqrt())
+
+
+@settings(deadline=None, max_examples=100)
+@given(cases(), st.sampled_from([1, 10**6]))
+def test_refit_is_the_least_squares_optimum(
+    case: tuple[Tensor, Tensor, Tensor, Tensor], max_bytes: int
+) -> None:
+    inputs, _, weight, mask = case
+    hessian = 2 / inputs.shape[1] * inputs.mT @ inputs
+    problem = Problem(weight, Curvature(hessian, 0.01), NM(2, 4), weight.shape[-1])
+    result = refit(problem, mask, max_bytes)
+    columns = weight.shape[-1]
+    for g, row in torch.cartesian_prod(torch.arange(len(weight)), torch.arange(weight.shape[1])):
+        ridge = penalty(hessian[g]) * torch.eye(columns, dtype=torch.float64)
+        design = torch.cat([(2 / inputs.shape[1]) ** 0.5 * inputs[g], ridge])
+        kept = mask[g, row]
+        expected = torch.zeros(columns, dtype=torch.float64)
+        best = torch.linalg.lstsq(design[:, kept], (design @ weight[g, row])[:, None])
+        expected[kept] = best.solution[:, 0]
+        torch.testing.assert_close(result[g, row], expected, rtol=1e-8, atol=1e-8)
+
+
+@settings(deadline=None, max_examples=50)
+@given(cases())
+def test_retargeted_weight_is_the_damped_regression_on_the_wanted_outputs(
+    case: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> None:
+    inputs, outputs, weight, _ = case
+    scale = 2 / inputs.shape[1]
+    hessian, cross = scale * inputs.mT @ inputs, scale * outputs.mT @ inputs
+    result = retargeted(weight, cross, Curvature(hessian, 0.01))
+    for g in range(len(weight)):
+        ridge = penalty(hessian[g]) * torch.eye(weight.shape[-1], dtype=torch.float64)
+        design = torch.cat([scale**0.5 * inputs[g], ridge])
+        wanted = torch.cat([scale**0.5 * outputs[g], ridge @ weight[g].T])
+        expected = torch.linalg.lstsq(design, wanted).solution.T
+        torch.testing.assert_close(result[g], expected, rtol=1e-7, atol=1e-7)
+
+
+def test_refit_of_a_full_mask_changes_nothing_and_dead_columns_become_zero() -> None:
+    inputs = torch.randn(1, 20, 6, dtype=torch.float64)
+    inputs[..., 2] = 0
+    hessian = inputs.mT @ inputs / 10
+    weight = torch.randn(1, 3, 6, dtype=torch.float64)
+    problem = Problem(weight, Curvature(hessian, 0.01), NM(2, 4), 6)
+    result = refit(problem, torch.ones_like(weight, dtype=torch.bool), 10**6)
+    expected = weight.clone()
+    expected[..., 2] = 0
+    torch.testing.assert_close(result, expected)
+
+
+def test_damping_is_relative_to_the_mean_of_the_live_diagonal() -> None:
+    hessian = torch.diag(torch.tensor([2.0, 0.0, 4.0]))[None]
+    assert damped(hessian, 0.5).diagonal(dim1=-2, dim2=-1).tolist() == [[3.5, 4.5, 5.5]]
+    assert torch.equal(damped(hessian * 0, 0.5), 1.5 * torch.eye(3)[None])

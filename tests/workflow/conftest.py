@@ -1,0 +1,35 @@
+import os
+
+import pytest
+from snakemake_project import copy_project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project with the finished tiny study; tests leave it as it is."""
+    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    project.snakemake()
+    return project
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A project in which nothing has run."""
+    return copy_project(tmp_path / "project")
+
+
+@pytest.fixture
+def edited(finished):
+    """The finished project; files edited through it are restored."""
+    saved = {}
+
+    def edit(path, change):
+        file = finished / path
+        saved.setdefault(file, (file.read_text(), file.stat()))
+        file.write_text(change(file.read_text()))
+        return finished
+
+    yield edit
+    for file, (text, stat) in saved.items():
+        file.write_text(text)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -1,0 +1,77 @@
+"""Runs the workflow as a user does: a copy of the project, the snakemake command, its output."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "config.yaml", "envs", "profiles", "report", "rules", "schemas", "scripts")
+
+TINY = {
+    "study": "tiny",
+    "dataset": {"name": "digits", "label": "digits", "normalization": None},
+    "models": {"custom_cnn": {"width": 0.125}, "vgg16": None, "resnet18": None},
+    "regimes": {"under_trained": {"custom_cnn": 1}, "fully_trained": {"custom_cnn": 2}},
+    "seeds": [0],
+    "training": {"batch_size": 32, "crop_padding": 1, "horizontal_flip": False},
+    "calibration": {"images": 64},
+    "variants": {"magnitude_bn": None},
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    folder: Path
+
+    def snakemake(self, *arguments, study=TINY, cwd=None, ok=True):
+        """Run snakemake on a study; its output. `ok` says whether it must succeed."""
+        overlay = self.folder / "study.yaml"
+        overlay.write_text(yaml.safe_dump(study))
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", overlay]
+        run = subprocess.run(
+            [*map(str, command), *map(str, arguments)],
+            cwd=cwd or self.folder,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        output = run.stdout + run.stderr
+        assert (run.returncode == 0) == ok, output
+        return output
+
+    def planned(self, *arguments, study=TINY):
+        """Jobs that a run would start, as {rule: count}."""
+        output = self.snakemake("-n", *arguments, study=study)
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.M | re.S)
+        if table is None:
+            assert "Nothing to be done" in output, output
+            return {}
+        counts = dict(line.split() for line in table[1].splitlines())
+        return {rule: int(n) for rule, n in counts.items() if rule != "all"}
+
+    def __truediv__(self, path):
+        return self.folder / path
+
+
+def copy_project(folder):
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / part)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "src" / "sparsecnn", folder / "src" / "sparsecnn", ignore=ignore)
+    return Project(folder)

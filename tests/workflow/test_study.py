@@ -1,0 +1,220 @@
+"""A whole study, from images to report, and what runs again after a change."""
+
+import csv
+import json
+import re
+import zipfile
+
+import pytest
+from snakemake_project import TINY
+
+from sparsecnn.artifacts import read_json, read_table, read_tensors
+
+RUN = "results/tiny/custom_cnn/epochs-2/seed-0"
+REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1}
+
+
+def merged(base, **changes):
+    return base | {key: base.get(key, {}) | value for key, value in changes.items()}
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert finished.planned() == {}
+
+
+def test_every_artifact_names_its_parents(finished):
+    _, dataset = read_tensors(finished / "results/tiny/data/dataset.safetensors", "dataset")
+    calibration_file = finished / "results/tiny/calibration/seed-0.safetensors"
+    calibration, drawn = read_tensors(calibration_file, "calibration")
+    _, dense = read_tensors(finished / RUN / "dense.safetensors", "dense")
+    _, pruned = read_tensors(finished / RUN / "sparsegpt/pruned.safetensors", "pruned")
+    _, metrics = read_json(finished / RUN / "sparsegpt/metrics.json", "metrics")
+    assert drawn.parents == {"dataset": dataset.content}
+    assert dense.parents == {"dataset": dataset.content}
+    assert pruned.parents == {"dense": dense.content, "calibration": drawn.content}
+    assert metrics.parents == {"dataset": dataset.content, "network": pruned.content}
+    assert dense.settings["recipe"]["batch_size"] == 32
+    assert pruned.settings["pruning"]["damping"] == 0.01
+    assert calibration["images"].shape == (64, 3, 32, 32)
+
+
+@pytest.mark.parametrize("variant", ["magnitude", "sparsegpt", "sparsegpt_bn"])
+def test_pruned_layers_are_two_in_four_and_the_rest_is_listed(finished, variant):
+    folder = finished / RUN / variant
+    tensors, manifest = read_tensors(folder / "pruned.safetensors", "pruned")
+    dense, _ = read_tensors(finished / RUN / "dense.safetensors", "dense")
+    layers = {row["layer"]: row for row in read_table(folder / "layers.csv", manifest)}
+    assert {f"{name}.weight" for name in layers} == {
+        name for name, t in tensors.items() if t.ndim in (2, 4)
+    }
+    stays_dense = [name for name, row in layers.items() if row["status"] == "dense"]
+    assert stays_dense == ["features.0"]  # 3 input channels
+    assert layers["features.0"]["reason"]
+    for name, row in layers.items():
+        weight = tensors[f"{name}.weight"]
+        if name in stays_dense:
+            assert weight.equal(dense[f"{name}.weight"])
+            continue
+        by_channel = weight.movedim(1, -1)
+        groups = by_channel.reshape(-1, 4)
+        assert int((groups != 0).sum(1).max()) == 2
+        assert float(row["relative_error"]) > 0
+    same_statistics = tensors["features.1.running_mean"].equal(dense["features.1.running_mean"])
+    assert same_statistics == (variant != "sparsegpt_bn")
+
+
+def test_sparsegpt_reconstructs_better_than_magnitude_in_every_layer(finished):
+    errors = {}
+    for variant in ("magnitude", "sparsegpt"):
+        with (finished / RUN / variant / "layers.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["status"] == "pruned"]
+        errors[variant] = {row["layer"]: float(row["relative_error"]) for row in rows}
+    assert errors["sparsegpt"].keys() == errors["magnitude"].keys()
+    for layer, error in errors["sparsegpt"].items():
+        assert error < errors["magnitude"][layer]
+
+
+def test_metrics_agree_from_network_to_table(finished):
+    with (finished / "results/tiny/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 4
+    for row in rows:
+        folder = f"results/tiny/custom_cnn/epochs-{row['epochs']}/seed-0"
+        value, _ = read_json(finished / folder / row["variant"] / "metrics.json", "metrics")
+        dense, _ = read_json(finished / folder / "dense/metrics.json", "metrics")
+        assert float(row["top1"]) == value["top1"]
+        assert float(row["drop"]) == pytest.approx(dense["top1"] - value["top1"], abs=1e-6)
+        assert value["n_test"] == int(row["n_test"]) == 360
+    _, manifest = read_tensors(finished / RUN / "dense.safetensors", "dense")
+    history = read_table(finished / RUN / "history.csv", manifest)
+    assert [row["epoch"] for row in history] == ["1", "2"]
+
+
+def test_the_report_is_whole(finished):
+    report = (finished / "results/tiny/report/report.md").read_text()
+    assert not re.search(r"\{\{|\{%|\bNone\b|\binf\b|\bnan\b", report)
+    links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", report)
+    assert len(links) == 3
+    for link in links:
+        svg = (finished / "results/tiny/report" / link).read_text()
+        assert svg.lstrip().startswith("<?xml")
+    claims, _ = read_json(finished / "results/tiny/claims.json", "claims")
+    assert [claim["number"] for claim in claims["claims"]] == [1, 2, 3, 4, 5]
+
+
+def test_logs_show_progress(finished):
+    log = (finished / "logs/tiny/custom_cnn/epochs-2/seed-0/train.log").read_text()
+    assert re.search(r"epoch 2/2: loss \d\.\d+, train accuracy \d+\.\d %, \d+ images/s, 0:0", log)
+
+
+def test_snakemakes_own_reports_work(finished):
+    assert "digraph" in finished.snakemake("--rulegraph")
+    finished.snakemake("--report", "report.zip")
+    with zipfile.ZipFile(finished / "report.zip") as archive:
+        names = archive.namelist()
+    assert any(name.endswith("report.html") for name in names)
+
+
+def test_another_working_directory(finished, tmp_path):
+    output = finished.snakemake("-n", "-s", finished / "Snakefile", cwd=tmp_path)
+    assert re.search(r"^train +2$", output, re.M)
+    assert not (tmp_path / "results").exists()
+
+
+EDITS = [
+    ("src/sparsecnn/pruning/magnitude.py", {"prune": 2, "evaluate": 2, **REPORTING}),
+    ("src/sparsecnn/evaluation/accuracy.py", {"evaluate": 8, **REPORTING}),
+    ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1}),
+    ("src/sparsecnn/models/resnet.py", {}),
+    ("src/sparsecnn/registry.py", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "jobs"), EDITS, ids=[path for path, _ in EDITS])
+def test_an_edit_reruns_what_runs_it(edited, path, jobs):
+    project = edited(path, lambda text: f"{text}\nEDITED = 1\n")
+    assert project.planned() == jobs
+
+
+def test_comments_rerun_nothing(edited):
+    project = edited("src/sparsecnn/artifacts.py", lambda text: f"# a comment\n{text}")
+    edited("scripts/train.py", lambda text: f"{text}\n# another\n")
+    assert project.planned() == {}
+
+
+def test_the_template_reruns_the_report_alone(edited):
+    project = edited("report/report.md.j2", lambda text: f"{text}\nMore.\n")
+    assert project.planned() == {"report": 1}
+
+
+NEW_SETTINGS = [
+    ("a seed", TINY | {"seeds": [0, 1]}, {"train": 2, "calibrate": 1, "prune": 6, "evaluate": 8}),
+    (
+        "a variant",
+        merged(TINY, variants={"flat": {"method": "magnitude", "layout": "flattened"}}),
+        {"prune": 2, "evaluate": 2},
+    ),
+    (
+        "a budget",
+        merged(TINY, regimes={"more": {"custom_cnn": 3}}),
+        {"train": 1, "prune": 3, "evaluate": 4},
+    ),
+    (
+        "damping",
+        merged(TINY, methods={"sparsegpt": {"damping": 0.02}}),
+        {"prune": 4, "evaluate": 4},
+    ),
+    (
+        "momentum and weight decay swapped",
+        merged(TINY, training={"momentum": 0.0005, "weight_decay": 0.9}),
+        {"train": 2, "prune": 6, "evaluate": 8},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("study", "jobs"), [case[1:] for case in NEW_SETTINGS], ids=[case[0] for case in NEW_SETTINGS]
+)
+def test_a_setting_reruns_what_depends_on_it(finished, study, jobs):
+    assert finished.planned(study=study) == jobs | REPORTING
+
+
+def test_the_order_of_keys_reruns_nothing(finished):
+    assert finished.planned(study=dict(reversed(TINY.items()))) == {}
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"trainig": {}}, "trainig: unknown key, did you mean training?"),
+        ({"models": {"custom_cnn": {"width": 0}}}, "models.custom_cnn.width: 0 is not allowed"),
+        ({"study": "a; touch b"}, 'study: "a; touch b" is not of the form'),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(fresh, study, message):
+    output = fresh.snakemake("-n", study=TINY | study, ok=False)
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_a_failed_job_says_why_in_one_line_and_its_log(fresh):
+    study = merged(TINY, calibration={"images": 5000})
+    output = fresh.snakemake("--until", "calibrate", study=study, ok=False)
+    line = "calibration.images: 5000 is not possible; the train split has 1437 images"
+    assert line in output
+    assert "Traceback" not in output
+    assert f"error: {line}" in (fresh / "logs/tiny/calibration/seed-0.log").read_text()
+
+
+def test_an_altered_artifact_is_refused_by_name(finished):
+    path = finished / RUN / "magnitude/metrics.json"
+    whole = path.read_text()
+    document = json.loads(whole)
+    document["value"]["top1"] += 1
+    path.write_text(json.dumps(document))
+    try:
+        output = finished.snakemake("--forcerun", "collect", ok=False)
+        assert f"{RUN}/magnitude/metrics.json: its content differs from its manifest" in output
+    finally:
+        path.write_text(whole)
+        finished.snakemake()
