@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 # Resolved on first use and by name: `import sparsecnn` stays free of torch, and no
 # import edge ties every job's code digest to the pruning package.
 _EXPORTS = {"prune": "sparsecnn.pruning", "PruningResult": "sparsecnn.pruning"}
-__all__ = ["PruningResult", "__version__", "prune"]  # noqa: F822
+__all__ = ["PruningResult", "__version__", "prune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,6 +29,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "random": "sparsecnn.pruning.random:Random",
         "wanda": "sparsecnn.pruning.wanda:Wanda",
         "sparsegpt": "sparsecnn.pruning.sparsegpt:SparseGPT",
+        "static_obs": "sparsecnn.pruning.static_obs:StaticOBS",
+        "exact_obs": "sparsecnn.pruning.exact_obs:ExactOBS",
     },
 }
 

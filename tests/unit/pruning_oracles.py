@@ -63,3 +63,70 @@ def group_masks(kept: int, group: int) -> Tensor:
         [i in chosen for i in range(group)] for chosen in itertools.combinations(range(group), kept)
     ]
     return torch.tensor(masks)
+
+
+def joint_sparsegpt(
+    weight: Tensor, hessian: Tensor, kept: int, group: int, prunable: int, damping: float
+) -> Tensor:
+    """Per group and row try every mask, with the best values of all columns not yet fixed."""
+    columns = weight.shape[1]
+    damped = hessian + damping * hessian.diagonal().mean() * torch.eye(columns)
+    result = weight.clone()
+    for row in range(len(weight)):
+        deviation = torch.zeros(columns, dtype=torch.float64)
+        for start in range(0, prunable, group):
+            trials = []
+            for mask in group_masks(kept, group):
+                removed = [start + i for i in range(group) if not mask[i]]
+                free = [start + i for i in range(group) if mask[i]]
+                free += list(range(start + group, columns))
+                trial = deviation.clone()
+                trial[removed] = weight[row, removed]
+                fixed = list(range(start)) + removed
+                right = damped[free][:, fixed] @ trial[fixed]
+                trial[free] = -torch.linalg.solve(damped[free][:, free], right)
+                trials.append((float(trial @ damped @ trial), trial))
+            deviation = min(trials, key=lambda t: t[0])[1]
+        result[row] = weight[row] - deviation
+    return result
+
+
+def greedy_obs(
+    weight: Tensor, hessian: Tensor, kept: int, group: int, prunable: int, damping: float
+) -> Tensor:
+    """Remove one weight at a time, each time inverting the Hessian of the free weights anew."""
+    columns = weight.shape[1]
+    damped = hessian + damping * hessian.diagonal().mean() * torch.eye(columns)
+    result = weight.clone()
+    for row in result:
+        free = list(range(columns))
+        while True:
+            held = [sum(i // group == j // group for i in free) for j in free]
+            open_ = [k for k, j in enumerate(free) if j < prunable and held[k] > kept]
+            if not open_:
+                break
+            inverse = torch.linalg.inv(damped[free][:, free])
+            best = min(open_, key=lambda k: float(row[free[k]] ** 2 / inverse[k, k]))
+            row[free] -= row[free[best]] / inverse[best, best] * inverse[best]
+            row[free.pop(best)] = 0
+    return result
+
+
+def static_obs(
+    weight: Tensor, hessian: Tensor, kept: int, group: int, prunable: int, damping: float
+) -> Tensor:
+    """The reference study's update: rows of one inverse for every column."""
+    columns = weight.shape[1]
+    inverse = torch.linalg.inv(hessian + damping * hessian.diagonal().mean() * torch.eye(columns))
+    result = weight.clone()
+    for row in result:
+        for start in range(0, prunable, group):
+            scores = row[start : start + group] ** 2 / inverse.diagonal()[start : start + group]
+            removed = scores.argsort()[: group - kept].tolist()
+            for j in sorted(removed):
+                row[start + j + 1 :] -= (row[start + j] / inverse[start + j, start + j]) * inverse[
+                    start + j, start + j + 1 :
+                ]
+                row[start + j] = 0
+            row[[start + j for j in removed]] = 0
+    return result

@@ -8,16 +8,18 @@ from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
 
 
-@pytest.fixture(autouse=True)
-def root_logger():
+def run(job, main):
+    """run_job as in a process of its own, where logging is not set up yet."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    before, level = root.handlers[:], root.level
     root.handlers.clear()
-    yield
-    for handler in root.handlers:
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    try:
+        run_job(job, main)
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers[:] = before
+        root.setLevel(level)
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_main_gets_what_it_names(job, tmp_path):
     def main(dataset, metrics, none, table, settings, code, device, layers=None):
         got.update(locals())
 
-    run_job(job, main)
+    run(job, main)
     assert str(got["dataset"]) == "in.safetensors"
     assert [path.name for path in got["metrics"]] == ["a.json", "b.json"]
     assert got["none"] == []
@@ -57,7 +59,7 @@ def test_a_users_mistake_ends_in_one_line(job, capsys):
         raise UserError("calibration.images: 0 is not possible")
 
     with pytest.raises(SystemExit) as error:
-        run_job(job, main)
+        run(job, main)
     assert error.value.code == 1
     for text in (log(job), capsys.readouterr().err):
         assert "error: calibration.images: 0 is not possible" in text
@@ -69,5 +71,5 @@ def test_a_defect_leaves_its_traceback_in_the_log(job):
         raise ZeroDivisionError("by zero")
 
     with pytest.raises(SystemExit):
-        run_job(job, main)
+        run(job, main)
     assert "ZeroDivisionError: by zero" in log(job)

@@ -1,5 +1,6 @@
 """What must agree between the project's files."""
 
+import os
 import re
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_the_snakefile_parses_without_torch():
         "import sys; import sparsecnn, sparsecnn.digest, sparsecnn.registry, "
         "sparsecnn.study.config; sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
 
 
 def test_the_library_exports_what_it_names():

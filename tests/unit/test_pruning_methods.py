@@ -1,16 +1,32 @@
+from collections.abc import Callable
+from dataclasses import replace
+from math import comb
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pruning_oracles import group_masks, textbook_sparsegpt
+from pruning_oracles import (
+    greedy_obs,
+    group_masks,
+    joint_sparsegpt,
+    static_obs,
+    textbook_sparsegpt,
+)
 from torch import Tensor
 
 from sparsecnn.errors import UserError
+from sparsecnn.pruning.exact_obs import ExactOBS
 from sparsecnn.pruning.factor import Curvature, damped, reverse_cholesky
+from sparsecnn.pruning.leastsquares import refit
 from sparsecnn.pruning.magnitude import Magnitude
 from sparsecnn.pruning.patterns import NM, parse_pattern
-from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.problem import Method, Problem, Solution
+from sparsecnn.pruning.random import Random
 from sparsecnn.pruning.sparsegpt import SparseGPT
+from sparsecnn.pruning.static_obs import StaticOBS
+from sparsecnn.pruning.wanda import Wanda
 
 
 def problem_of(
@@ -20,7 +36,7 @@ def problem_of(
 
 
 @st.composite
-def problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> Problem:
+def problems(draw: st.DrawFn, *, dead: bool = True) -> Problem:
     group = draw(st.sampled_from([2, 4, 8]))
     kept = draw(st.integers(1, group - 1))
     columns = group * draw(st.integers(1, 6)) + draw(st.integers(0, group - 1))
@@ -28,12 +44,12 @@ def problems(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> Problem:
     torch.manual_seed(draw(st.integers(0, 10**6)))
     mixing = torch.randn(groups, columns, columns, dtype=torch.float64)
     inputs = torch.randn(groups, draw(st.integers(2, 80)), columns, dtype=torch.float64) @ mixing
-    if draw(st.booleans()):
+    if dead and draw(st.booleans()):
         inputs[..., draw(st.integers(0, columns - 1))] = 0
     hessian = 2 / inputs.shape[1] * inputs.mT @ inputs
     weight = torch.randn(groups, rows, columns, dtype=torch.float64)
     prunable = columns - columns % group
-    return problem_of(weight.to(dtype), hessian.to(dtype), NM(kept, group), prunable)
+    return problem_of(weight, hessian, NM(kept, group), prunable)
 
 
 def squared_error(problem: Problem, solution: Solution) -> float:
@@ -88,6 +104,120 @@ def test_sparsegpt_is_the_textbook_loop(problem: Problem, block_size: int) -> No
         )
         assert torch.equal(solution.mask[i], mask)
         torch.testing.assert_close(solution.weight[i], weight, rtol=1e-7, atol=1e-7)
+
+
+LIVE = problems(dead=False)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    LIVE,
+    st.sampled_from(
+        [
+            (SparseGPT(selection="joint"), joint_sparsegpt),
+            (SparseGPT(selection="joint", block_size=4), joint_sparsegpt),
+            (ExactOBS(), greedy_obs),
+            (ExactOBS(memory_mb=0), greedy_obs),
+            (StaticOBS(), static_obs),
+            (StaticOBS(block_size=4), static_obs),
+        ]
+    ),
+)
+def test_methods_against_oracles(
+    problem: Problem, pair: tuple[Method, Callable[..., Tensor]]
+) -> None:
+    method, oracle = pair
+    if comb(problem.pattern.group, problem.pattern.kept) > 28:
+        return
+    solution = method.solve(problem)
+    for i in range(len(problem.weight)):
+        expected = oracle(
+            problem.weight[i],
+            problem.curvature.hessian[i],
+            problem.pattern.kept,
+            problem.pattern.group,
+            problem.prunable,
+            problem.curvature.damping,
+        )
+        torch.testing.assert_close(solution.weight[i], expected, rtol=1e-6, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(problems())
+def test_joint_selection_is_optimal_for_a_single_group(problem: Problem) -> None:
+    size = problem.pattern.group
+    hessian = problem.curvature.hessian[..., :size, :size]
+    small = problem_of(problem.weight[..., :size], hessian, problem.pattern, size)
+    if comb(size, problem.pattern.kept) > 70:
+        return
+    solution = SparseGPT(selection="joint").solve(small)
+    costs = []
+    for mask in group_masks(problem.pattern.kept, size):
+        best = refit(small, mask.expand_as(small.weight), 10**6)
+        deviation = small.weight.masked_fill(small.curvature.dead, 0) - best
+        costs.append((deviation @ damped(hessian, 0.01) * deviation).sum(-1))
+    deviation = small.weight.masked_fill(small.curvature.dead, 0) - solution.weight
+    cost = (deviation @ damped(hessian, 0.01) * deviation).sum(-1)
+    torch.testing.assert_close(cost, torch.stack(costs).amin(0), rtol=1e-7, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(problems(), st.sampled_from(["diagonal", "joint"]))
+def test_column_order_is_that_of_the_permuted_problem(problem: Problem, selection: str) -> None:
+    method = SparseGPT(selection=selection, column_order="importance")
+    size, covered = problem.pattern.group, problem.prunable
+    sums = problem.curvature.hessian.diagonal(dim1=-2, dim2=-1).sum(0)[:covered]
+    groups = sorted(range(covered // size), key=lambda g: -sums[g * size : (g + 1) * size].sum())
+    order = [g * size + i for g in groups for i in range(size)]
+    order += range(covered, problem.weight.shape[-1])
+    natural = SparseGPT(selection=selection).solve(problem.permuted(torch.tensor(order)))
+    solution = method.solve(problem)
+    assert torch.equal(solution.mask[..., order], natural.mask)
+    torch.testing.assert_close(solution.weight[..., order], natural.weight)
+
+
+def test_patterns_with_too_many_masks_go_column_by_column() -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(100, 48, dtype=torch.float64)
+    weight, hessian = torch.randn(5, 48, dtype=torch.float64), inputs.T @ inputs / 50
+    problem = problem_of(weight[None], hessian[None], NM(8, 16), 48)
+    solution = SparseGPT().solve(problem)
+    expected, mask = textbook_sparsegpt(weight, hessian, 8, 16, 48, 0.01)
+    assert torch.equal(solution.mask[0], mask)
+    torch.testing.assert_close(solution.weight[0], expected)
+    with pytest.raises(UserError, match="8:16 has 12870"):
+        SparseGPT(selection="joint").solve(problem)
+
+
+@settings(deadline=None, max_examples=30)
+@given(problems())
+def test_wanda_is_magnitude_on_weights_scaled_by_input_norms(problem: Problem) -> None:
+    norms = problem.curvature.hessian.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(-2)
+    scaled = replace(problem, weight=problem.weight * norms)
+    solution = Wanda().solve(problem)
+    assert torch.equal(solution.mask, Magnitude().solve(scaled).mask)
+    assert torch.equal(solution.weight, problem.weight * solution.mask)
+
+
+def test_random_masks_follow_the_seed() -> None:
+    problem = problem_of(torch.ones(1, 50, 8), torch.eye(8)[None], NM(2, 4), 8)
+    masks = [Random(seed=seed).solve(problem).mask for seed in (0, 0, 1)]
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+    assert torch.equal(masks[0].view(-1, 4).sum(-1), torch.full((100,), 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"selection": "pairs"}, "no selection 'pairs'"),
+        ({"column_order": "random"}, "no column_order 'random'"),
+        ({"block_size": 0}, "block_size must be at least 1"),
+    ],
+)
+def test_bad_options_of_sparsegpt(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        SparseGPT(**options)
 
 
 def test_sparsegpt_in_float32_gives_the_masks_of_float64_and_weights_to_1e_5() -> None:

@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 from study_example import BUDGETS, results
 
 from sparsecnn.errors import UserError
+from sparsecnn.study.comparisons import drop
 from sparsecnn.study.figures import (
     LayerErrors,
     draw_accuracy,
@@ -93,6 +94,18 @@ def test_whiskers_far_beyond_the_points_do_not_flatten_the_figure():
     low, high = figure.axes[0].get_ylim()
     assert high - low < 200
     assert all(a.get_ylim() == b.get_ylim() for a, b in pairwise(figure.axes))
+
+
+def test_whiskers_are_intervals_or_with_two_seeds_the_seeds():
+    for seeds in ((0,), (0, 1), (0, 1, 2)):
+        table = results(seeds=seeds)
+        whiskers = draw_drop(table).axes[0].collections
+        cell, variant = table.cells[0], table.variants[0]
+        drops = [row.drop for row in table.of(cell, variant)]
+        interval = drop(table, cell, variant)
+        expected = (min(drops), max(drops)) if len(seeds) == 2 else (interval.low, interval.high)
+        drawn = whiskers[0].get_segments()[0][:, 1]
+        assert tuple(drawn) == pytest.approx(expected)
 
 
 def test_layers_are_read_with_the_network_they_belong_to(tmp_path):

@@ -81,13 +81,16 @@ def damped(hessian: Tensor, damping: float) -> Tensor:
     hessian
         Shape (groups, columns, columns).
     """
-    result = hessian.clone()
-    diagonal = result.diagonal(dim1=-2, dim2=-1)
+    return _damp_(hessian.clone(), damping)
+
+
+def _damp_(hessian: Tensor, damping: float) -> Tensor:
+    diagonal = hessian.diagonal(dim1=-2, dim2=-1)
     live = diagonal > 0
     mean = diagonal.sum(-1, keepdim=True) / live.sum(-1, keepdim=True).clamp(min=1)
     mean = torch.where(mean > 0, mean, 1.0)
     diagonal.copy_(torch.where(live, diagonal, mean) + damping * mean)
-    return result
+    return hessian
 
 
 def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
@@ -100,7 +103,7 @@ def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
     for dtype in dict.fromkeys((hessian.dtype, torch.float64)):
         for escalation in _ESCALATION:
             tried = damping if escalation == 1 else max(damping, 1e-8) * escalation
-            matrix = damped(hessian.to(dtype).flip(-2, -1), tried)
+            matrix = _damp_(hessian.to(dtype).flip(-2, -1), tried)
             lower, info = torch.linalg.cholesky_ex(matrix)
             if not info.any() and lower.diagonal(dim1=-2, dim2=-1).isfinite().all():
                 return Factor(lower.to(hessian.dtype), tried, notes)

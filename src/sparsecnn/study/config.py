@@ -88,7 +88,8 @@ def _describe(error: ValidationError) -> Iterator[str]:
             full = str(key) if not error.absolute_path else f"{where}.{key}"
             yield f"{full}: unknown key{_nearest(key, allowed)}"
     elif rule == "required":
-        yield f"{where}: {', '.join(k for k in limit if k not in cast(Any, error.instance))} missing"
+        missing = [key for key in limit if key not in cast(Any, error.instance)]
+        yield f"{where}: {', '.join(missing)} missing"
     elif rule == "enum" and is_name:
         yield f"{where}: unknown name {value}{_nearest(error.instance, limit)}"
     elif rule == "enum":

@@ -185,7 +185,8 @@ def _draw_cells(
             axes.set_xlim(-0.55, len(cells) - 0.45)
             axes.set_title(regime, fontsize=11)
             axes.tick_params(labelleft=True)
-        grid[0].set_ylim(_limits(estimates.values(), seeds.values()))
+        whiskers = [_whisker(estimates[key], seeds[key]) for key in estimates]
+        grid[0].set_ylim(_limits(whiskers, seeds.values()))
         _legend(figure, results, variants)
     return figure
 
@@ -194,10 +195,15 @@ def _draw_estimate(
     axes: Axes, x: float, estimate: Estimate, seeds: Sequence[float], look: tuple[str, str]
 ) -> None:
     colour, marker = look
-    axes.vlines(x, estimate.low, estimate.high, color=colour, linewidth=1.8)
+    axes.vlines(x, *_whisker(estimate, seeds), color=colour, linewidth=1.8)
     axes.plot([x], [estimate.value], marker, color=colour, markersize=7)
     if len(seeds) > 1:
         axes.plot([x] * len(seeds), seeds, "_", color=colour, markersize=9, alpha=0.6)
+
+
+def _whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
+    """The interval; with two seeds, whose t-interval would fill the axis, the seeds themselves."""
+    return (min(seeds), max(seeds)) if len(seeds) == 2 else (estimate.low, estimate.high)
 
 
 def _draw_depth(axes: Axes, results: Results, cell: Cell, layers: Sequence[LayerErrors]) -> None:
@@ -237,13 +243,13 @@ def _legend(figure: Figure, results: Results, variants: Sequence[str]) -> None:
 
 
 def _limits(
-    estimates: Collection[Estimate], seeds: Collection[Sequence[float]]
+    whiskers: Sequence[tuple[float, float]], seeds: Collection[Sequence[float]]
 ) -> tuple[float, float]:
     """Limits that hold every point, and whiskers as far as they leave the points readable."""
     points = [value for values in seeds for value in values]
     low, high = min(points), max(points)
     reach = max(0.5 * (high - low), 10.0)
-    bottom = max(min(e.low for e in estimates), low - reach)
-    top = min(max(e.high for e in estimates), high + reach)
+    bottom = max(min(whisker[0] for whisker in whiskers), low - reach)
+    top = min(max(whisker[1] for whisker in whiskers), high + reach)
     margin = 0.04 * (top - bottom)
     return bottom - margin, top + margin

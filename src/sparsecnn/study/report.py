@@ -57,10 +57,11 @@ def report_context(
     config
         The whole validated configuration.
     """
-    variants = shared_methods(results, reference)
+    variants, n_seeds = shared_methods(results, reference), len(results.seeds)
     return {
         "results": results,
         "label": results.rows[0].dataset,
+        "whiskers": "whiskers from seed to seed" if n_seeds == 2 else "whiskers are 95 % intervals",
         "config": config,
         "dataset": dataset,
         "class_counts": _class_counts(dataset),
