@@ -6,11 +6,11 @@ rule calibrate:
     input:
         dataset=DATASET,
     output:
-        calibration=f"{RESULTS}/calibration/seed-{{seed}}.safetensors",
+        calibration=CALIBRATION,
     log:
-        f"{LOGS}/calibration/seed-{{seed}}.log",
+        f"{BASE_LOGS}/calibration/seed-{{seed}}.log",
     benchmark:
-        f"{BENCHMARKS}/calibration/seed-{{seed}}.tsv"
+        f"{BASE_BENCHMARKS}/calibration/seed-{{seed}}.tsv"
     conda:
         "../envs/sparsecnn.yaml"
     threads: 1

@@ -38,8 +38,16 @@ digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
 RESULTS = f"results/{study['study']}"
 LOGS = f"logs/{study['study']}"
 BENCHMARKS = f"{RESULTS}/.benchmarks"
-DATASET = f"{RESULTS}/data/dataset.safetensors"
-RUN = f"{RESULTS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}"
+NETWORK = "{model}/epochs-{epochs}/seed-{seed}"
+
+# Dataset, calibration sets and dense networks may be those of another study.
+baselines = study["baselines"] or study["study"]
+BASE = f"results/{baselines}"
+BASE_LOGS = f"logs/{baselines}"
+BASE_BENCHMARKS = f"{BASE}/.benchmarks"
+DATASET = f"{BASE}/data/dataset.safetensors"
+DENSE = f"{BASE}/{NETWORK}/dense.safetensors"
+CALIBRATION = f"{BASE}/calibration/seed-{{seed}}.safetensors"
 
 
 wildcard_constraints:
@@ -111,11 +119,7 @@ def dataset_source(wildcards):
 
 
 def evaluated_network(wildcards):
-    run = RUN.format(**wildcards)
     if wildcards.network == "dense":
-        return {"weights": f"{run}/dense.safetensors"}
-    variant = f"{run}/{wildcards.network}"
-    return {
-        "weights": f"{variant}/pruned.safetensors",
-        "layers": f"{variant}/layers.csv",
-    }
+        return {"weights": DENSE.format(**wildcards)}
+    folder = f"{RESULTS}/{NETWORK}/{{network}}".format(**wildcards)
+    return {"weights": f"{folder}/pruned.safetensors", "layers": f"{folder}/layers.csv"}

@@ -7,11 +7,11 @@ rule dataset:
         source=dataset_source,
     output:
         dataset=DATASET,
-        summary=f"{RESULTS}/data/dataset.json",
+        summary=f"{BASE}/data/dataset.json",
     log:
-        f"{LOGS}/data/dataset.log",
+        f"{BASE_LOGS}/data/dataset.log",
     benchmark:
-        f"{BENCHMARKS}/data/dataset.tsv"
+        f"{BASE_BENCHMARKS}/data/dataset.tsv"
     conda:
         "../envs/sparsecnn.yaml"
     threads: 1

@@ -7,11 +7,11 @@ rule evaluate:
         unpack(evaluated_network),
         dataset=DATASET,
     output:
-        metrics=f"{RUN}/{{network}}/metrics.json",
+        metrics=f"{RESULTS}/{NETWORK}/{{network}}/metrics.json",
     log:
-        f"{LOGS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/{{network}}/evaluate.log",
+        f"{LOGS}/{NETWORK}/{{network}}/evaluate.log",
     benchmark:
-        f"{BENCHMARKS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/{{network}}/evaluate.tsv"
+        f"{BENCHMARKS}/{NETWORK}/{{network}}/evaluate.tsv"
     conda:
         "../envs/sparsecnn.yaml"
     threads: study["threads"]

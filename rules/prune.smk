@@ -4,15 +4,15 @@
 
 rule prune:
     input:
-        dense=f"{RUN}/dense.safetensors",
-        calibration=f"{RESULTS}/calibration/seed-{{seed}}.safetensors",
+        dense=DENSE,
+        calibration=CALIBRATION,
     output:
-        pruned=f"{RUN}/{{variant}}/pruned.safetensors",
-        layers=f"{RUN}/{{variant}}/layers.csv",
+        pruned=f"{RESULTS}/{NETWORK}/{{variant}}/pruned.safetensors",
+        layers=f"{RESULTS}/{NETWORK}/{{variant}}/layers.csv",
     log:
-        f"{LOGS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/{{variant}}/prune.log",
+        f"{LOGS}/{NETWORK}/{{variant}}/prune.log",
     benchmark:
-        f"{BENCHMARKS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/{{variant}}/prune.tsv"
+        f"{BENCHMARKS}/{NETWORK}/{{variant}}/prune.tsv"
     conda:
         "../envs/sparsecnn.yaml"
     threads: study["threads"]

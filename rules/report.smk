@@ -8,7 +8,8 @@ REPORT = f"{RESULTS}/report"
 rule collect:
     input:
         metrics=networks(
-            f"{RUN}/{{network}}/metrics.json", ["dense", *study["variants"]]
+            f"{RESULTS}/{NETWORK}/{{network}}/metrics.json",
+            ["dense", *study["variants"]],
         ),
     output:
         table=report(
@@ -67,7 +68,9 @@ rule claims:
 rule figures:
     input:
         table=f"{RESULTS}/metrics.csv",
-        layers=networks(f"{RUN}/{{variant}}/layers.csv", study["variants"]),
+        layers=networks(
+            f"{RESULTS}/{NETWORK}/{{variant}}/layers.csv", study["variants"]
+        ),
     output:
         **{
             name: report(
@@ -98,7 +101,7 @@ rule report:
         table=f"{RESULTS}/metrics.csv",
         claims=f"{RESULTS}/claims.json",
         provenance=f"{RESULTS}/provenance.json",
-        dataset=f"{RESULTS}/data/dataset.json",
+        dataset=f"{BASE}/data/dataset.json",
         figures=rules.figures.output,
         template=workflow.source_path("../report/report.md.j2"),
         reference=workflow.source_path("../report/reference-study.csv"),

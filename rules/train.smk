@@ -6,12 +6,12 @@ rule train:
     input:
         dataset=DATASET,
     output:
-        dense=f"{RUN}/dense.safetensors",
-        history=f"{RUN}/history.csv",
+        dense=DENSE,
+        history=f"{BASE}/{NETWORK}/history.csv",
     log:
-        f"{LOGS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/train.log",
+        f"{BASE_LOGS}/{NETWORK}/train.log",
     benchmark:
-        f"{BENCHMARKS}/{{model}}/epochs-{{epochs}}/seed-{{seed}}/train.tsv"
+        f"{BASE_BENCHMARKS}/{NETWORK}/train.tsv"
     conda:
         "../envs/sparsecnn.yaml"
     threads: study["threads"]

@@ -82,7 +82,8 @@ def test_a_variant_inherits_from_pruning_and_its_method_alone():
     )
     s = variant_settings(config, "s")
     assert (s["layout"], s["damping"], s["pattern"]) == ("flattened", 0.05, "1:4")
-    assert "damping" not in variant_settings(config, "m")
+    assert variant_settings(config, "m")["damping"] == 0.01
+    assert "selection" not in variant_settings(config, "m")
 
 
 WRONG = [
@@ -118,7 +119,7 @@ WRONG = [
     ({"dataset": {"normalization": {"mean": [0, 0, 0]}}}, None),
     ({"dataset": {"normalization": {"mean": [0], "std": [1]}}}, "dataset.normalization: "),
     ({"calibration": {"images": 0}}, "calibration.images: 0 is not allowed, it must be at least 1"),
-    ({"pruning": {"pattern": "5:4"}}, "pattern '5:4' keeps 5 of 4 weights; N must be smaller"),
+    ({"pruning": {"pattern": "5:4"}}, "pattern: '5:4' keeps 5 of 4 weights; N must be smaller"),
     ({"pruning": {"pattern": "4:4"}}, "N must be smaller than M"),
     ({"pruning": {"pattern": "0:4"}}, 'pruning.pattern: "0:4" is not of the form'),
     ({"pruning": {"pattern": "a:b"}}, 'pruning.pattern: "a:b" is not of the form'),
@@ -133,8 +134,8 @@ WRONG = [
     ({"variants": {"dense": {"method": "magnitude"}}}, 'variants: "dense" cannot be a name here'),
     ({"variants": {"a/b": {"method": "magnitude"}}}, 'variants: "a/b" cannot be a name here'),
     (
-        {"variants": {"m": {"method": "magnitude", "damping": 0.1}}},
-        "variants.m.damping: method magnitude has no such setting",
+        {"variants": {"m": {"method": "magnitude", "selection": "joint"}}},
+        "variants.m.selection: method magnitude has no such setting",
     ),
     (
         {"device": "gpu"},

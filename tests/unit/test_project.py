@@ -1,9 +1,11 @@
 """What must agree between the project's files."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,21 @@ def test_the_snakefile_parses_without_torch():
     )
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
+
+
+def test_every_setting_of_a_method_is_one_that_prune_takes():
+    schema = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text())["properties"]
+    shared = set(schema["pruning"]["properties"]) - {"bn_recalibration"}
+    accepted = set(inspect.signature(sparsecnn.prune).parameters)
+    assert shared <= accepted
+    sections = schema["methods"]["properties"]
+    assert set(sections) == set(REGISTRY["method"])
+    for name, section in sections.items():
+        own = {field.name for field in fields(resolve("method", name))}
+        assert set(section["properties"]) <= accepted | own
+    offered = {key for section in sections.values() for key in section["properties"]}
+    variant = schema["variants"]["additionalProperties"]["properties"]
+    assert set(variant) == offered | set(schema["pruning"]["properties"]) | {"method"}
 
 
 def test_the_library_exports_what_it_names():

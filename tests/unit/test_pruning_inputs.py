@@ -46,7 +46,7 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(convolutions(), st.sampled_from([1, 3000, 10**9]), st.booleans())
 def test_rows_times_weight_is_the_convolution(
     case: tuple[nn.Conv2d, Tensor], max_bytes: int, channels_last: bool
@@ -62,7 +62,7 @@ def test_rows_times_weight_is_the_convolution(
     torch.testing.assert_close(out + layer.bias, expected)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(convolutions(), st.sampled_from(["channels", "flattened"]))
 def test_hessian_is_that_of_an_explicit_unfold(case: tuple[nn.Conv2d, Tensor], layout: str) -> None:
     layer, images = case
@@ -79,7 +79,7 @@ def test_hessian_is_that_of_an_explicit_unfold(case: tuple[nn.Conv2d, Tensor], l
         torch.testing.assert_close(measured, 2 / len(rows) * ordered.T @ ordered)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(convolutions(), st.sampled_from(["channels", "flattened"]))
 def test_canonical_matrix_round_trip_and_order(case: tuple[nn.Conv2d, Tensor], layout: str) -> None:
     weight = case[0].weight.detach()

@@ -11,6 +11,10 @@ def row(layer: str, layout: str = "channels", status: str = "pruned") -> dict[st
     return {"layer": layer, "status": status, "pattern": "2:4", "layout": layout}
 
 
+def row_of(pattern: str) -> dict[str, Any]:
+    return row("fc") | {"pattern": pattern}
+
+
 def channels_mask() -> torch.Tensor:
     weight = torch.ones(2, 8, 1, 3)
     weight[:, [0, 1, 5, 6]] = 0
@@ -60,3 +64,24 @@ def test_no_pruned_layer() -> None:
     state = {"fc.weight": torch.ones(2, 4)}
     sparsity = network_sparsity(state, [row("fc", status="dense")])
     assert sparsity == {"sparsity_pruned_layers": 0.0, "sparsity_network": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "zeros", "fine"),
+    [
+        ("50%", [20, 0], True),
+        ("50%", [17, 0], False),
+        ("50% per row", [10, 9], True),
+        ("50% per row", [20, 0], False),
+    ],
+)
+def test_unstructured_rates(pattern: str, zeros: list[int], fine: bool) -> None:
+    weight = torch.ones(2, 20)
+    for row, count in enumerate(zeros):
+        weight[row, :count] = 0
+    layers = [row_of(pattern)]
+    if fine:
+        verify_pattern({"fc.weight": weight}, layers)
+    else:
+        with pytest.raises(PatternError, match="weights are zero"):
+            verify_pattern({"fc.weight": weight}, layers)

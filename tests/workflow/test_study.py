@@ -179,6 +179,11 @@ def test_a_setting_reruns_what_depends_on_it(finished, study, jobs):
     assert finished.planned(study=study) == jobs | REPORTING
 
 
+def test_a_study_on_anothers_baselines_trains_nothing(finished):
+    study = merged(TINY | {"study": "other", "baselines": "tiny"}, variants={"magnitude": None})
+    assert finished.planned(study=study) == {"prune": 4, "evaluate": 6, **REPORTING}
+
+
 def test_the_order_of_keys_reruns_nothing(finished):
     assert finished.planned(study=dict(reversed(TINY.items()))) == {}
 

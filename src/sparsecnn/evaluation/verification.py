@@ -54,6 +54,9 @@ def network_sparsity(
 
 
 def _check_layer(name: str, weight: Tensor, pattern: str, layout: str) -> None:
+    if "%" in pattern:
+        _check_unstructured(name, weight, pattern)
+        return
     kept, size = (int(part) for part in pattern.split(":"))
     if layout == "channels":
         slices = [weight[:, start : start + size] for start in range(0, weight.shape[1], size)]
@@ -68,6 +71,20 @@ def _check_layer(name: str, weight: Tensor, pattern: str, layout: str) -> None:
         raise PatternError(
             f"layer {name!r} is said to be pruned {pattern} ({layout}), but {most} of {size} "
             "weights of a group are not zero; prune the network again"
+        )
+
+
+def _check_unstructured(name: str, weight: Tensor, pattern: str) -> None:
+    """Up to one weight per 128 columns may be missing: masks are chosen block by block."""
+    rate, _, scope = pattern.partition("%")
+    rows = weight.flatten(1) if scope else weight.reshape(1, -1)
+    blocks = -(-weight[0].numel() // 128)
+    wanted = int(float(rate) / 100 * rows.shape[1]) - blocks
+    fewest = int((rows == 0).sum(1).min())
+    if fewest < wanted:
+        raise PatternError(
+            f"layer {name!r} is said to be pruned {pattern}, but only {fewest} of "
+            f"{rows.shape[1]} weights are zero; prune the network again"
         )
 
 

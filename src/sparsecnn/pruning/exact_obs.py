@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsecnn.errors import UserError
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
 
@@ -31,21 +32,31 @@ class ExactOBS:
         inverse = factor.inverse()
         weight = problem.weight.masked_fill(problem.curvature.dead, 0)
         mask = torch.ones_like(weight, dtype=torch.bool)
-        steps = problem.prunable // problem.pattern.group
-        steps *= problem.pattern.group - problem.pattern.kept
+        pattern = _as_groups(problem)
+        steps = problem.prunable // pattern.group * (pattern.group - pattern.kept)
         row_bytes = steps * weight.shape[-1] * weight.itemsize
-        chunk = max(1, self.memory_mb * 2**20 // row_bytes)
+        chunk = max(1, self.memory_mb * 2**20 // max(1, row_bytes))
         for group in range(len(weight)):
             for start in range(0, weight.shape[1], chunk):
                 rows = slice(start, start + chunk)
-                _remove_greedily(
-                    weight[group, rows], mask[group, rows], inverse[group], problem, steps
-                )
+                part = weight[group, rows], mask[group, rows]
+                _remove_greedily(*part, inverse[group], pattern, problem.prunable, steps)
         return Solution(weight, mask, factor.damping, factor.notes)
 
 
+def _as_groups(problem: Problem) -> NM:
+    pattern = problem.pattern
+    if isinstance(pattern, NM):
+        return pattern
+    if not pattern.per_row:
+        raise UserError(
+            f"exact_obs prunes row by row: pattern '{pattern}' has to be '{pattern} per row'"
+        )
+    return NM(problem.prunable - int(pattern.rate * problem.prunable), problem.prunable)
+
+
 def _remove_greedily(
-    weight: Tensor, mask: Tensor, inverse: Tensor, problem: Problem, steps: int
+    weight: Tensor, mask: Tensor, inverse: Tensor, pattern: NM, prunable: int, steps: int
 ) -> None:
     """Prune rows in place: `weight` and `mask` have shape (rows, columns)."""
     rows, columns = weight.shape
@@ -54,7 +65,7 @@ def _remove_greedily(
     diagonal = inverse.diagonal().repeat(rows, 1)
     for step in range(steps):
         scores = weight.square() / diagonal
-        scores.masked_fill_(~_removable(mask, problem.pattern, problem.prunable), torch.inf)
+        scores.masked_fill_(~_removable(mask, pattern, prunable), torch.inf)
         chosen = scores.min(1).indices
         past = updates[:, :step]
         share = past.gather(2, chosen.view(-1, 1, 1).expand(-1, step, 1))

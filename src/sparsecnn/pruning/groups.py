@@ -13,21 +13,29 @@ import torch
 from torch import Tensor
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.patterns import NM
+from sparsecnn.pruning.patterns import NM, Pattern, Unstructured
 from sparsecnn.pruning.problem import Problem
 
 MAX_MASKS = 70
 """Up to this many admissible masks (4:8 has 70) are enumerated."""
 
+_BLOCK = 128
+"""Columns whose mask is chosen at once for an unstructured pattern, as published."""
+
 
 class GroupPruner(Protocol):
     """Prunes the groups of one layer in turn and remembers their masks."""
 
-    def prune(self, index: int, weight: Tensor, contribution: Tensor) -> Tensor:
+    width: int
+    """Columns that are pruned together, M."""
+
+    def prune(self, index: int, diagonal: Tensor, weight: Tensor, contribution: Tensor) -> Tensor:
         """The pruned weights of group `index`, shape (groups, M, rows).
 
         Parameters
         ----------
+        diagonal
+            Transposed V_gg, (groups, M, M).
         weight
             Dense weights of the group, (groups, M, rows).
         contribution
@@ -44,16 +52,16 @@ class GroupPruner(Protocol):
 def group_pruner(problem: Problem, *, joint: bool) -> GroupPruner:
     """The pruner that fits the pattern; `UserError` if joint selection has too many masks."""
     pattern = problem.pattern
-    count = comb(pattern.group, pattern.kept)
-    inverse = _inverse_blocks(problem)
-    if count <= MAX_MASKS:
-        return _EnumeratedPruner(pattern, inverse, joint=joint)
+    if isinstance(pattern, NM) and comb(pattern.group, pattern.kept) <= MAX_MASKS:
+        return _EnumeratedPruner(pattern, _inverse_blocks(problem), joint=joint)
     if joint:
         raise UserError(
-            f"selection 'joint' tries every mask of a group, and pattern {pattern} has {count}: "
-            f"at most {MAX_MASKS} are possible, use selection 'diagonal'"
+            f"selection 'joint' tries every mask of a group, and pattern {pattern} has more than "
+            f"{MAX_MASKS}: use selection 'diagonal'"
         )
-    return _ColumnwisePruner(pattern, inverse)
+    return _ColumnwisePruner(
+        pattern, _BLOCK if isinstance(pattern, Unstructured) else pattern.group
+    )
 
 
 def _inverse_blocks(problem: Problem) -> Tensor:
@@ -74,6 +82,7 @@ def _inverse_blocks(problem: Problem) -> Tensor:
 
 class _EnumeratedPruner:
     def __init__(self, pattern: NM, inverse: Tensor, *, joint: bool) -> None:
+        self.width = pattern.group
         self._inverse = inverse
         self._masks = _all_masks(pattern).to(inverse.device)
         self._choices: list[Tensor] = []
@@ -82,7 +91,7 @@ class _EnumeratedPruner:
         """Number of masks, M."""
         self._products = torch.cat([remains.flatten(2, 3), forms.flatten(2, 3)], dim=2)
 
-    def prune(self, index: int, weight: Tensor, contribution: Tensor) -> Tensor:
+    def prune(self, index: int, diagonal: Tensor, weight: Tensor, contribution: Tensor) -> Tensor:
         updated = weight.baddbmm(self._inverse[:, index], contribution)
         products = self._products[:, index] @ updated
         count, size = self._shape
@@ -102,13 +111,14 @@ class _EnumeratedPruner:
 
 
 class _ColumnwisePruner:
-    def __init__(self, pattern: NM, inverse: Tensor) -> None:
+    def __init__(self, pattern: Pattern, width: int) -> None:
+        self.width = width
         self._pattern = pattern
-        self._inverse = inverse
         self._masks: list[Tensor] = []
 
-    def prune(self, index: int, weight: Tensor, contribution: Tensor) -> Tensor:
-        inverse = self._inverse[:, index]
+    def prune(self, index: int, diagonal: Tensor, weight: Tensor, contribution: Tensor) -> Tensor:
+        identity = torch.eye(diagonal.shape[-1], dtype=weight.dtype, device=weight.device)
+        inverse = torch.linalg.solve_triangular(diagonal, identity.expand_as(diagonal), upper=False)
         updated = weight.baddbmm(inverse, contribution)
         scores = (updated / inverse.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)).square()
         mask = self._pattern.mask(scores.mT).mT

@@ -11,7 +11,7 @@ from sparsecnn.pruning.inputs import PrunableLayer
 from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
 from sparsecnn.pruning.leastsquares import refit, retargeted
 from sparsecnn.pruning.moments import LayerMoments
-from sparsecnn.pruning.patterns import NM
+from sparsecnn.pruning.patterns import Pattern
 from sparsecnn.pruning.problem import Method, Problem, Solution
 from sparsecnn.pruning.result import LayerReport
 
@@ -21,7 +21,7 @@ class LayerSettings:
     """What holds for every layer alike; see `sparsecnn.pruning.driver.prune`."""
 
     method: Method
-    pattern: NM
+    pattern: Pattern
     layout: str
     damping: float
     refit: bool

@@ -1,4 +1,4 @@
-"""Sparsity patterns: which weights of a row may be non-zero together."""
+"""Sparsity patterns: which weights may be non-zero together."""
 
 import re
 from dataclasses import dataclass
@@ -33,19 +33,60 @@ class NM:
             bool, the shape of `scores`.
         """
         groups = scores.reshape(*scores.shape[:-1], -1, self.group)
-        order = groups.argsort(dim=-1, descending=True, stable=True)
-        mask = torch.zeros_like(groups, dtype=torch.bool)
-        return mask.scatter_(-1, order[..., : self.kept], True).flatten(-2)
+        return _highest(groups, self.kept).reshape(scores.shape)
 
 
-def parse_pattern(text: str) -> NM:
-    """Parse a pattern such as "2:4"; `UserError` if it is not N:M with 1 <= N < M."""
-    match = re.fullmatch(r"(\d+):(\d+)", str(text).strip())
-    if match:
+@dataclass(frozen=True)
+class Unstructured:
+    """A fraction `rate` of the weights is zero, anywhere in the layer or in each row."""
+
+    rate: float
+    per_row: bool
+
+    group = 1
+    """Any number of columns can be pruned."""
+
+    def __str__(self) -> str:
+        return f"{100 * self.rate:g}%" + (" per row" if self.per_row else "")
+
+    def mask(self, scores: Tensor) -> Tensor:
+        """False for the fraction `rate`, rounded down, of lowest scores.
+
+        Parameters
+        ----------
+        scores
+            Shape (..., rows, columns); together, or row by row if `per_row`.
+
+        Returns
+        -------
+        Tensor
+            bool, the shape of `scores`.
+        """
+        compared = scores if self.per_row else scores.reshape(-1)
+        size = compared.shape[-1]
+        return _highest(compared, size - int(self.rate * size)).reshape(scores.shape)
+
+
+Pattern = NM | Unstructured
+
+
+def parse_pattern(text: str) -> Pattern:
+    """Parse "2:4", "50%" (of a layer) or "50% per row"; `UserError` for anything else."""
+    if match := re.fullmatch(r"(\d+):(\d+)", str(text)):
         kept, group = int(match[1]), int(match[2])
         if 1 <= kept < group:
             return NM(kept, group)
+    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)%( per row)?", str(text)):
+        rate = float(match[1]) / 100
+        if 0 < rate < 1:
+            return Unstructured(rate, bool(match[2]))
     raise UserError(
         f"pattern {text!r} is not valid: write N:M with 1 <= N < M, for example '2:4' to keep "
-        "2 of every 4 weights"
+        "2 of every 4 weights, or the part to remove, '50%' or '50% per row'"
     )
+
+
+def _highest(scores: Tensor, kept: int) -> Tensor:
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    return mask.scatter_(-1, order[..., :kept], True)

@@ -6,7 +6,7 @@ from typing import Protocol
 from torch import Tensor
 
 from sparsecnn.pruning.factor import Curvature
-from sparsecnn.pruning.patterns import NM
+from sparsecnn.pruning.patterns import Pattern
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Problem:
     """The weight to come close to: shape (groups, rows, columns), float32 or float64."""
     curvature: Curvature
     """Hessian of the error, of the same dtype."""
-    pattern: NM
+    pattern: Pattern
     prunable: int
     """Leading columns that the pattern covers; the others stay dense."""
 

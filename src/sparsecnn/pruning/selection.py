@@ -9,10 +9,10 @@ from torch.nn.modules.conv import _ConvNd
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.inputs import PrunableLayer
 from sparsecnn.pruning.layouts import prunable_columns
-from sparsecnn.pruning.patterns import NM
+from sparsecnn.pruning.patterns import Pattern
 from sparsecnn.pruning.state import evaluating
 
-COVERAGES = ("all", "skip_first_last")
+COVERAGES = ("all", "skip_first_last", "hardware")
 
 
 def find_layers(model: nn.Module, exclude: Sequence[str]) -> dict[str, PrunableLayer]:
@@ -73,7 +73,7 @@ def count_uses(model: nn.Module, batch: Tensor, layers: dict[str, PrunableLayer]
 def reasons_to_stay_dense(
     layers: dict[str, PrunableLayer],
     *,
-    pattern: NM,
+    pattern: Pattern,
     layout: str,
     coverage: str,
     include: Sequence[str],
@@ -90,10 +90,24 @@ def reasons_to_stay_dense(
             reasons[name] = "first layer" if name == names[0] else "last layer"
         else:
             reasons[name] = _misfit(layer, pattern, layout)
+            if coverage == "hardware" and not reasons[name]:
+                reasons[name] = _hardware_misfit(layer)
     return reasons
 
 
-def _misfit(layer: PrunableLayer, pattern: NM, layout: str) -> str:
+def _hardware_misfit(layer: PrunableLayer) -> str:
+    """Shapes that sparse tensor cores take: rows in multiples of 8, channels of 16."""
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    rows, channels = layer.weight.shape[0] // groups, layer.weight.shape[1]
+    if rows % 8 == 0 and channels % 16 == 0:
+        return ""
+    return (
+        f"sparse tensor cores take output channels in multiples of 8 and input channels of 16, "
+        f"not {rows} and {channels} per group"
+    )
+
+
+def _misfit(layer: PrunableLayer, pattern: Pattern, layout: str) -> str:
     channels, columns = layer.weight.shape[1], layer.weight[0].numel()
     if prunable_columns(columns, channels, pattern.group, layout):
         return ""

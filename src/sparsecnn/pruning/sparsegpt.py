@@ -68,7 +68,7 @@ def _sweep(
     weight: Tensor, problem: Problem, pruner: GroupPruner, block_size: int
 ) -> tuple[Tensor, Tensor]:
     """Pruned weight and mask, (groups, columns, rows) as is `weight`."""
-    factor, size = problem.curvature.factor, problem.pattern.group
+    factor, size = problem.curvature.factor, pruner.width
     block = max(1, block_size // size) * size
     pruned, error = torch.empty_like(weight), torch.zeros_like(weight)
     for start in range(0, problem.prunable, block):
@@ -77,12 +77,14 @@ def _sweep(
         total = rows[:, :, :start] @ error[:, :start]
         local, done = rows[:, :, start:], error[:, start:stop]
         for first in range(0, stop - start, size):
-            last = first + size
+            last = min(first + size, stop - start)
             here = slice(start + first, start + last)
             contribution = total[:, first:last].baddbmm(
                 local[:, first:last, :first], done[:, :first]
             )
-            pruned[:, here] = pruner.prune((start + first) // size, weight[:, here], contribution)
+            diagonal = local[:, first:last, first:last]
+            index = (start + first) // size
+            pruned[:, here] = pruner.prune(index, diagonal, weight[:, here], contribution)
             done[:, first:last] = weight[:, here] - pruned[:, here]
     columns, covered = weight.shape[1], problem.prunable
     if covered < columns:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
 
 
@@ -23,7 +24,8 @@ class StaticOBS:
 
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""
-        factor, size = problem.curvature.factor, problem.pattern.group
+        factor, pattern = problem.curvature.factor, problem.pattern
+        size = pattern.group if isinstance(pattern, NM) else self.block_size
         inverse = factor.inverse()
         diagonal = inverse.diagonal(dim1=-2, dim2=-1)
         weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()
@@ -34,9 +36,9 @@ class StaticOBS:
             error = torch.zeros_like(weight[:, start:stop])
             for j in range(start, stop):
                 if j % size == 0:
-                    group = slice(j, j + size)
+                    group = slice(j, min(j + size, problem.prunable))
                     scores = weight[:, group].square() / diagonal[:, group, None]
-                    mask[:, group] = problem.pattern.mask(scores.mT).mT
+                    mask[:, group] = pattern.mask(scores.mT).mT
                 removed = weight[:, j].masked_fill(mask[:, j], 0) / diagonal[:, j, None]
                 weight[:, j:stop] -= inverse[:, j:stop, j, None] * removed.unsqueeze(1)
                 error[:, j - start] = removed

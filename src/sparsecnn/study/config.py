@@ -137,15 +137,24 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"regimes.{regime}.{model}: unknown model{_nearest(model, names('model'))}"
     for variant in config["variants"]:
         settings = variant_settings(config, variant)
-        kept, group = map(int, settings["pattern"].split(":"))
-        if kept >= group:
-            yield (
-                f"variants.{variant}: pattern {settings['pattern']!r} keeps {kept} of {group} "
-                "weights; N must be smaller than M in N:M"
-            )
-        foreign = sorted(set(settings) - _keys_of(config, settings["method"]))
-        for key in foreign:
-            yield f"variants.{variant}.{key}: method {settings['method']} has no such setting"
+        yield from (
+            f"variants.{variant}.{problem}" for problem in _wrong_combinations(config, settings)
+        )
+
+
+def _wrong_combinations(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
+    pattern, method = settings["pattern"], settings["method"]
+    kept, _, group = pattern.partition(":")
+    if group and int(kept) >= int(group):
+        yield (
+            f"pattern: {pattern!r} keeps {kept} of {group} weights; N must be smaller than M in N:M"
+        )
+    if not group and not 0 < float(pattern.partition("%")[0]) < 100:
+        yield f"pattern: {pattern!r} must remove more than 0% and less than 100%"
+    if settings.get("target") == "dense" and settings["calibration"] != "sequential":
+        yield "target: 'dense' needs calibration: sequential"
+    for key in sorted(set(settings) - _keys_of(config, method)):
+        yield f"{key}: method {method} has no such setting"
 
 
 def _keys_of(config: Mapping[str, Any], method: str) -> set[str]:
