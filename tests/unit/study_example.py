@@ -4,16 +4,21 @@
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from sparsecnn.artifacts import Manifest
 from sparsecnn.study.claims import judge
+from sparsecnn.study.config import complete_config
 from sparsecnn.study.metrics import Results, collect, provenance
 from sparsecnn.study.reference import read_reference
 from sparsecnn.study.report import render, report_context
 
 ROOT = Path(__file__).parents[2]
+FIGURES = ("accuracy", "drop", "layer_error", "ablation")
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
 BUDGETS = {
     "under_trained": {"custom_cnn": 7, "vgg16": 5, "resnet18": 5},
@@ -129,6 +134,85 @@ def published_results() -> Results:
     return results((42,), BUDGETS, ("magnitude", "sparsegpt"), values, "CIFAR-10")
 
 
+INGREDIENTS: dict[str, dict[str, Any]] = {
+    "magnitude": {"method": "magnitude"},
+    "wanda": {"method": "wanda"},
+    "static_obs": {"method": "static_obs"},
+    "sparsegpt": {"method": "sparsegpt"},
+    "sparsegpt_joint": {"method": "sparsegpt", "selection": "joint"},
+    "sparsegpt_refit": {"method": "sparsegpt", "refit": True},
+    "sparsegpt_sequential": {"method": "sparsegpt", "refit": True, "calibration": "sequential"},
+    "sparsegpt_dense_target": {
+        "method": "sparsegpt",
+        "refit": True,
+        "calibration": "sequential",
+        "target": "dense",
+    },
+    "exact_obs": {"method": "exact_obs"},
+}
+LOST = {  # channels as is, re-estimated, flattened as is, re-estimated; of a serial network
+    "magnitude": (18.0, 2.4, 31.0, 2.9),
+    "wanda": (17.5, 2.7, 30.0, 3.1),
+    "static_obs": (9.0, 1.9, 14.0, 2.2),
+    "sparsegpt": (1.3, 0.9, 1.5, 1.0),
+    "sparsegpt_joint": (1.4, 0.9, 1.6, 1.0),
+    "sparsegpt_refit": (0.7, 0.4, 0.8, 0.5),
+    "sparsegpt_sequential": (0.7, 0.5, 0.9, 0.6),
+    "sparsegpt_dense_target": (0.3, 0.2, 0.4, 0.3),
+    "exact_obs": (0.6, 0.4, 0.7, -0.1),
+}
+FRAGILITY = {"custom_cnn": 0.5, "vgg16": 1.0, "resnet18": 1.9}
+"""What the losses are multiplied with."""
+
+
+def ablation_config(chosen: Sequence[str] = tuple(INGREDIENTS)) -> dict[str, Any]:
+    """The completed configuration of every chosen ingredient, with all groups and batch norms."""
+    variants = {
+        name + ("_flat" if layout == "flattened" else "") + ("_bn" if again else ""): {
+            **INGREDIENTS[name],
+            "layout": layout,
+            "bn_recalibration": again,
+        }
+        for layout in ("channels", "flattened")
+        for again in (False, True)
+        for name in chosen
+    }
+    schema = yaml.safe_load((ROOT / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+    models = {model: {"width": 0.25} for model in FRAGILITY}
+    return complete_config({"models": models, "regimes": BUDGETS, "variants": variants}, schema)
+
+
+def ablation_values(
+    config: Mapping[str, Any],
+    seeds: Sequence[int] = (0,),
+    regimes: Mapping[str, Mapping[str, int]] = BUDGETS,
+) -> list[Any]:
+    """metrics.json of every network of that configuration."""
+    values = []
+    for (regime, budgets), seed in product(regimes.items(), seeds):
+        for model, epochs in budgets.items():
+            dense = TOP1[regime, model][0] + 0.1 * seed
+            values.append(metric(model, epochs, seed, "dense", dense))
+            for name, own in config["variants"].items():
+                layout, again = own["layout"], own["bn_recalibration"]
+                ingredient = name.removesuffix("_bn").removesuffix("_flat")
+                lost = LOST[ingredient][2 * (layout == "flattened") + again] * FRAGILITY[model]
+                top1 = round(max(dense - lost * (1 + 0.01 * seed), 10), 2)
+                other = {"method": own["method"], "layout": layout, "bn_recalibrated": again}
+                values.append(metric(model, epochs, seed, name, top1, **other))
+    return values
+
+
+def ablation_results(
+    config: Mapping[str, Any],
+    seeds: Sequence[int] = (0,),
+    regimes: Mapping[str, Mapping[str, int]] = BUDGETS,
+) -> Results:
+    """The table of those metrics."""
+    values = ablation_values(config, seeds, regimes)
+    return results(seeds, regimes, tuple(config["variants"]), values)
+
+
 def summary_of_dataset(n_test: int = 10000) -> dict[str, Any]:
     """The value of dataset.json."""
     classes = [f"class {i}" for i in range(10)]
@@ -149,8 +233,15 @@ def summary_of_dataset(n_test: int = 10000) -> dict[str, Any]:
     }
 
 
-def report(table: Results, values: Sequence[Any] | None = None) -> str:
-    """The report of a table, with everything that varies from run to run held fixed."""
+def report(
+    table: Results,
+    values: Sequence[Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> str:
+    """The report of a table, with everything that varies from run to run held fixed.
+
+    `settings` replace what the configuration says of the variants.
+    """
     manifest = Manifest(
         "metrics",
         {},
@@ -170,7 +261,7 @@ def report(table: Results, values: Sequence[Any] | None = None) -> str:
         provenance=provenance([(value, manifest) for value in values or metrics()]),
         dataset=summary_of_dataset(row.n_test),
         reference=read_reference(ROOT / "report" / "reference-study.csv"),
-        figures={name: f"figures/{name}.svg" for name in ("accuracy", "drop", "layer_error")},
+        figures={name: f"figures/{name}.svg" for name in FIGURES},
         config={
             "study": row.study,
             "dataset": {"name": "image_folder", "source": None, "label": row.dataset},
@@ -186,7 +277,7 @@ def report(table: Results, values: Sequence[Any] | None = None) -> str:
                 "horizontal_flip": True,
             },
             "calibration": {"images": 1024, "class_balanced": True},
-            "variants": {name: VARIANTS[name] for name in table.variants},
+            **(settings or {"variants": {name: VARIANTS[name] for name in table.variants}}),
         },
     )
     template = ROOT / "report" / "report.md.j2"

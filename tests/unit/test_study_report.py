@@ -8,6 +8,7 @@ import pytest
 from jinja2 import UndefinedError
 from study_example import (
     BUDGETS,
+    FIGURES,
     GOLDEN,
     ROOT,
     metrics,
@@ -239,13 +240,18 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path):
     settings = {"study": "example", "dataset": "photos", "regimes": regimes, "seeds": [0, 1]}
     settings["variants"] = {"magnitude": {}, "sparsegpt": {}}
     table, claims, sources = (study / n for n in ("metrics.csv", "claims.json", "provenance.json"))
-    figures = [study / "report/figures" / f"{n}.svg" for n in ("accuracy", "drop", "layer_error")]
+    figures = [study / "report/figures" / f"{name}.svg" for name in FIGURES]
     dataset, text = study / "data" / "dataset.json", study / "report" / "report.md"
     write_json(dataset, summary_of_dataset(), Manifest("dataset_summary", {}, "c0de"))
 
     script("collect")(paths, table, sources, settings, "c0de")
     script("claims")(table, claims, {}, "c0de")
-    script("figures")(table, layers, *figures)
+    options = {"methods": {}, "pruning": {"layout": "channels", "bn_recalibration": False}}
+    options["variants"] = {
+        "magnitude": {"method": "magnitude"},
+        "sparsegpt": {"method": "sparsegpt"},
+    }
+    script("figures")(table, layers, *figures, options)
     config = {
         "study": "example",
         "models": {"vgg16": {"width": 0.25}},

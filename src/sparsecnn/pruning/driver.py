@@ -106,7 +106,6 @@ def prune(
         damping=damping,
         refit=refit,
         bias_correction=bias_correction,
-        memory_mb=memory_mb,
     )
     found = find_layers(model, exclude)
     uses = count_uses(model, calibration_batches[0], found)

@@ -17,6 +17,7 @@ from torch import Tensor
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.state import one_thread
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class ExactOBS:
             for start in range(0, weight.shape[1], chunk):
                 rows = slice(start, start + chunk)
                 part = weight[group, rows], mask[group, rows]
-                _remove_greedily(*part, inverse[group], pattern, problem.prunable, steps)
+                with one_thread():
+                    _remove_greedily(*part, inverse[group], pattern, problem.prunable, steps)
         return Solution(weight, mask, factor.damping, factor.notes)
 
 

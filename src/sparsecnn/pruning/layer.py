@@ -1,7 +1,7 @@
 """Prune one layer from its moments and say what came of it."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ class LayerSettings:
     damping: float
     refit: bool
     bias_correction: bool
-    memory_mb: float
 
 
 @torch.no_grad()
@@ -46,8 +45,7 @@ def prune_layer(
     problem = Problem(weight, curvature, settings.pattern, covered)
     solution = settings.method.solve(problem)
     if settings.refit:
-        best = refit(problem, solution.mask, int(settings.memory_mb * 2**20))
-        solution = replace(solution, weight=best)
+        solution = refit(problem, solution)
     _store(layer, moments, original, solution, settings)
     mask = to_weight(solution.mask, layer.weight.shape, layout).contiguous()
     report = describe(name, layer, settings)

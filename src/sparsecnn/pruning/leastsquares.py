@@ -1,10 +1,17 @@
 """Exact least squares: the best weights for wanted outputs, dense or on a given mask."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from sparsecnn.pruning.factor import Curvature, damped
-from sparsecnn.pruning.problem import Problem
+from sparsecnn.pruning.problem import Problem, Solution
+
+_MAX_STEPS = 300
+
+_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+"""Residual, relative to the right side, both in the norm of the inverse diagonal."""
 
 
 def retargeted(weight: Tensor, cross: Tensor, curvature: Curvature) -> Tensor:
@@ -23,45 +30,60 @@ def retargeted(weight: Tensor, cross: Tensor, curvature: Curvature) -> Tensor:
     return weight + curvature.factor.solve(gradient)
 
 
-def refit(problem: Problem, mask: Tensor, max_bytes: int) -> Tensor:
-    """The optimal weights on a mask: least (Q - W) H (Q - W)^T with the damped H, row by row.
+def refit(problem: Problem, solution: Solution) -> Solution:
+    """Give the solution the optimal weights on its mask, all rows at once.
 
-    Dead columns get weight zero.
-
-    Parameters
-    ----------
-    mask
-        bool, shape (groups, rows, columns), True where a weight may differ from zero.
-    max_bytes
-        Bound on the memory for the systems of several rows (one is always taken).
+    They minimise (Q - W) H (Q - W)^T with the damped H over the weights Q on the mask. Conjugate
+    gradients, preconditioned by the diagonal, start from the solution's weights; a row that has
+    not converged after `_MAX_STEPS` steps is solved by Cholesky factorisation. Dead columns get
+    weight zero.
 
     Returns
     -------
-    Tensor
-        Shape (groups, rows, columns).
+    Solution
+        Exact to a relative residual of `_TOLERANCE`.
     """
     curvature = problem.curvature
-    mask = mask & ~curvature.dead
-    result = torch.zeros_like(problem.weight)
+    hessian = damped(curvature.hessian, curvature.factor.damping)
+    mask = solution.mask & ~curvature.dead
     weight = problem.weight.masked_fill(curvature.dead, 0)
-    for group, hessian in enumerate(damped(curvature.hessian, curvature.factor.damping)):
-        right = weight[group] @ hessian
-        size = max(1, int(mask[group].sum(-1).max()))
-        step = max(1, max_bytes // (2 * size * size * hessian.itemsize))
-        for start in range(0, len(right), step):
-            rows = slice(start, start + step)
-            result[group, rows] = _refit_rows(hessian, right[rows], mask[group, rows], size)
-    return result
+    result, residual = _conjugate_gradients(
+        hessian, (weight @ hessian).mul_(mask), solution.weight * mask, mask
+    )
+    for group, row in (residual > _TOLERANCE[hessian.dtype]).nonzero().tolist():
+        kept = mask[group, row]
+        system, right = hessian[group][kept][:, kept], weight[group, row] @ hessian[group][:, kept]
+        best = torch.cholesky_solve(right.unsqueeze(-1), torch.linalg.cholesky(system))
+        result[group, row, kept] = best.squeeze(-1)
+    return replace(solution, weight=result)
 
 
-def _refit_rows(hessian: Tensor, right: Tensor, mask: Tensor, size: int) -> Tensor:
-    """Solve one (size, size) system per row; rows that keep fewer weights are padded."""
-    kept, columns = mask.to(torch.uint8).sort(dim=-1, descending=True, stable=True)
-    kept, columns = kept[:, :size].bool(), columns[:, :size]
-    systems = hessian[columns.unsqueeze(2), columns.unsqueeze(1)]
-    systems.masked_fill_(~(kept.unsqueeze(2) & kept.unsqueeze(1)), 0)
-    systems.diagonal(dim1=-2, dim2=-1).masked_fill_(~kept, 1)
-    wanted = right.gather(-1, columns).masked_fill_(~kept, 0)
-    factor = torch.linalg.cholesky(systems)
-    solution = torch.cholesky_solve(wanted.unsqueeze(-1), factor).squeeze(-1)
-    return torch.zeros_like(right).scatter_(-1, columns, solution)
+def _conjugate_gradients(
+    hessian: Tensor, right: Tensor, start: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Solve x H = right within the mask of each row; x and the relative residual per row.
+
+    Hestenes and Stiefel (1952). All of shape (groups, rows, columns), zero outside the mask.
+    """
+    inverse = 1 / hessian.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+    solution, residual = start.clone(), right - (start @ hessian).mul_(mask)
+    direction = residual * inverse
+    product = (residual * direction).sum(-1, keepdim=True)
+    scale = (
+        (right.square() * inverse).sum(-1, keepdim=True).clamp(min=torch.finfo(right.dtype).tiny)
+    )
+    for _ in range(_MAX_STEPS):
+        if ((product / scale).sqrt() <= _TOLERANCE[right.dtype]).all():
+            break
+        image = (direction @ hessian).mul_(mask)
+        length = _ratio(product, (direction * image).sum(-1, keepdim=True))
+        solution += length * direction
+        residual -= length * image
+        before, product = product, (residual.square() * inverse).sum(-1, keepdim=True)
+        direction = residual * inverse + _ratio(product, before) * direction
+    return solution, (product / scale).sqrt().squeeze(-1)
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Quotient; 0 for a row that is solved exactly, whose denominator is 0."""
+    return torch.where(denominator > 0, numerator / denominator, 0)

@@ -92,8 +92,8 @@ class LayerMoments:
                 f"the inputs of layer {self._name!r} hold NaN or infinite values, or overflow: "
                 "check the calibration batches and the weights of the layers before it"
             )
-        upper = self._gram.triu().mul_(2 / self.count)
-        hessian = upper + upper.triu(1).mT
+        _mirror_upper(self._gram)
+        hessian = self._gram * (2 / self.count)
         order = self._order(layout)
         return hessian if layout == "channels" else hessian[:, order][:, :, order]
 
@@ -133,6 +133,15 @@ class LayerMoments:
         weight = self._layer.weight
         order = from_channels_order(weight[0].numel(), weight.shape[1], layout)
         return order.to(weight.device)
+
+
+def _mirror_upper(gram: Tensor) -> None:
+    """Copy the upper triangle to the lower, block by block: whole triangles pass slowly."""
+    for start in range(0, gram.shape[-1], _BLOCK):
+        here, rest = slice(start, start + _BLOCK), slice(start + _BLOCK, None)
+        block = gram[:, here, here]
+        block.copy_(block.triu() + block.triu(1).mT)
+        gram[:, rest, here] = gram[:, here, rest].mT
 
 
 def _add_upper_gram(gram: Tensor, rows: Tensor) -> None:

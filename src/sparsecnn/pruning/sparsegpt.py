@@ -19,6 +19,7 @@ from torch import Tensor
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.groups import GroupPruner, group_pruner
 from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.state import one_thread
 
 SELECTIONS = ("diagonal", "joint")
 COLUMN_ORDERS = ("natural", "importance")
@@ -59,7 +60,8 @@ class SparseGPT:
     def _solve(self, problem: Problem) -> Solution:
         weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()
         pruner = group_pruner(problem, joint=self.selection == "joint")
-        pruned, mask = _sweep(weight, problem, pruner, self.block_size)
+        with one_thread():
+            pruned, mask = _sweep(weight, problem, pruner, self.block_size)
         factor = problem.curvature.factor
         return Solution(pruned.mT.contiguous(), mask.mT.contiguous(), factor.damping, factor.notes)
 

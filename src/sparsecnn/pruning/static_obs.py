@@ -13,6 +13,7 @@ import torch
 
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.state import one_thread
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,18 @@ class StaticOBS:
         weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()
         mask = torch.ones_like(weight, dtype=torch.bool)
         block = max(1, self.block_size // size) * size
-        for start in range(0, problem.prunable, block):
-            stop = min(start + block, problem.prunable)
-            error = torch.zeros_like(weight[:, start:stop])
-            for j in range(start, stop):
-                if j % size == 0:
-                    group = slice(j, min(j + size, problem.prunable))
-                    scores = weight[:, group].square() / diagonal[:, group, None]
-                    mask[:, group] = pattern.mask(scores.mT).mT
-                removed = weight[:, j].masked_fill(mask[:, j], 0) / diagonal[:, j, None]
-                weight[:, j:stop] -= inverse[:, j:stop, j, None] * removed.unsqueeze(1)
-                error[:, j - start] = removed
-            weight[:, stop:] -= inverse[:, stop:, start:stop] @ error
+        with one_thread():
+            for start in range(0, problem.prunable, block):
+                stop = min(start + block, problem.prunable)
+                error = torch.zeros_like(weight[:, start:stop])
+                for j in range(start, stop):
+                    if j % size == 0:
+                        group = slice(j, min(j + size, problem.prunable))
+                        scores = weight[:, group].square() / diagonal[:, group, None]
+                        mask[:, group] = pattern.mask(scores.mT).mT
+                    removed = weight[:, j].masked_fill(mask[:, j], 0) / diagonal[:, j, None]
+                    weight[:, j:stop] -= inverse[:, j:stop, j, None] * removed.unsqueeze(1)
+                    error[:, j - start] = removed
+                weight[:, stop:] -= inverse[:, stop:, start:stop] @ error
         pruned = weight.masked_fill(~mask, 0).mT.contiguous()
         return Solution(pruned, mask.mT.contiguous(), factor.damping, factor.notes)

@@ -1,10 +1,13 @@
 """The report's figures, as SVG with deterministic bytes.
 
 Colours are those of Okabe & Ito (colour-blind safe), black for dense; a variant keeps its colour
-and marker in every figure of a study. The background is white, so that dark pages show it too.
+and marker in every figure of a study but the ablation, where they tell groups and batch norm
+apart. A study of many variants has its first few alone in the other figures. The background is
+white, so that dark pages show it too.
 """
 
 import csv
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +19,18 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from sparsecnn.artifacts import atomic_write
 from sparsecnn.errors import UserError
+from sparsecnn.study.ablation import Column, Ingredient, columns, largest_budget, shown
 from sparsecnn.study.comparisons import accuracy, drop
-from sparsecnn.study.metrics import DENSE, Cell, Results
+from sparsecnn.study.metrics import DENSE, Cell, Results, Row
 from sparsecnn.study.statistics import Estimate
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "p")
+_DROPS = (-10, -3, -1, 0, 0.5, 1, 3, 10, 30, 60)
 _STYLE: Any = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -81,10 +86,10 @@ def draw_accuracy(results: Results) -> Figure:
     estimates = {
         (cell, variant): accuracy(results, cell, variant)
         for cell in results.cells
-        for variant in (DENSE, *results.variants)
+        for variant in (DENSE, *shown(results))
     }
     seeds = {(cell, variant): results.top1(cell, variant) for cell, variant in estimates}
-    figure = _draw_cells(results, [DENSE, *results.variants], estimates, seeds)
+    figure = _draw_cells(results, [DENSE, *shown(results)], estimates, seeds)
     first = figure.axes[0]
     first.set_ylabel("top-1 accuracy (%)")
     low, high = max(first.get_ylim()[0], 0), min(first.get_ylim()[1], 100)
@@ -108,13 +113,13 @@ def draw_drop(results: Results) -> Figure:
     estimates = {
         (cell, variant): drop(results, cell, variant)
         for cell in results.cells
-        for variant in results.variants
+        for variant in shown(results)
     }
     seeds = {
         (cell, variant): [row.drop for row in results.of(cell, variant)]
         for cell, variant in estimates
     }
-    figure = _draw_cells(results, results.variants, estimates, seeds)
+    figure = _draw_cells(results, shown(results), estimates, seeds)
     figure.axes[0].set_ylabel("drop: dense minus pruned (points)")
     for axes in figure.axes:
         axes.axhline(0, color="black", linewidth=1, zorder=1)
@@ -142,7 +147,44 @@ def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
             grid[i, 0].set_ylabel("relative output error")
         for axes in grid[-1]:
             axes.set_xlabel("layer, by depth")
-        _legend(figure, results, results.variants)
+        _legend(figure, results, shown(results))
+    return figure
+
+
+def draw_ablation(results: Results, rows: Sequence[Ingredient]) -> Figure:
+    """Accuracy lost to pruning by ingredient (down), one panel per network at the largest budget.
+
+    Marker and colour tell the groups, its filling whether batch norm was re-estimated. The axis is
+    linear up to one point and logarithmic beyond.
+    """
+    with mpl.rc_context({**_STYLE, "axes.grid.axis": "x"}):
+        cells, wide = largest_budget(results), columns(rows)
+        labels = [_wrapped(row.label) for row in rows]
+        lines = max(label.count("\n") + 1 for label in labels)
+        height = 1.5 + len(rows) * max(0.4, 0.13 * len(wide), 0.1 + 0.18 * lines)
+        figure = Figure(figsize=(max(6.0, 2.6 + 2.7 * len(cells)), height))
+        grid = figure.subplots(1, len(cells), squeeze=False, sharey=True, sharex=True)[0]
+        for axes, cell in zip(grid, cells, strict=True):
+            for i, row in enumerate(rows):
+                if i % 2:
+                    axes.axhspan(i - 0.5, i + 0.5, color="#F2F2F2", zorder=0)
+                for k, column in enumerate(wide):
+                    if column in row.variants:
+                        y = i + 0.8 * ((k + 0.5) / len(wide) - 0.5)
+                        _draw_drop(axes, y, results, cell, row.variants[column], wide, column)
+            axes.set_title(f"{cell.model}, {results.epochs(cell)} epochs", fontsize=11)
+            axes.axvline(0, color="black", linewidth=1, zorder=1)
+            axes.tick_params(axis="y", length=0)
+        grid[0].set_yticks(range(len(rows)), labels)
+        grid[0].set_ylim(len(rows) - 0.5, -0.5)
+        _scale_drops(grid[0], [row.drop for cell in cells for row in _pruned(results, cell)])
+        figure.supxlabel("drop: dense minus pruned (points)", fontsize=11)
+        figure.legend(
+            [Line2D([], [], linestyle="", **_mark(wide, column)) for column in wide],
+            [f"{column.layout}, batch norm {str(column).split(', ')[1]}" for column in wide],
+            loc="outside upper center",
+            ncols=2,
+        )
     return figure
 
 
@@ -201,6 +243,51 @@ def _draw_estimate(
         axes.plot([x] * len(seeds), seeds, "_", color=colour, markersize=9, alpha=0.6)
 
 
+def _draw_drop(
+    axes: Axes,
+    y: float,
+    results: Results,
+    cell: Cell,
+    variant: str,
+    wide: Sequence[Column],
+    column: Column,
+) -> None:
+    lost, look = drop(results, cell, variant), _mark(wide, column)
+    seeds = [row.drop for row in results.of(cell, variant)]
+    axes.hlines(y, *_whisker(lost, seeds), color=look["color"], linewidth=1.2, alpha=0.6)
+    axes.plot([lost.value], [y], linestyle="", **look)
+
+
+def _wrapped(label: str) -> str:
+    """The label in lines that begin with a plus."""
+    return textwrap.fill(label.replace(" ", "\xa0").replace("\xa0+", " +"), 26)
+
+
+def _mark(wide: Sequence[Column], column: Column) -> dict[str, Any]:
+    """Colour and shape for the layout, full where batch norm was re-estimated."""
+    index = list(dict.fromkeys(c.layout for c in wide)).index(column.layout)
+    colour = _COLOURS[index % len(_COLOURS)]
+    return {
+        "color": colour,
+        "marker": ("o", "s")[index % 2],
+        "markersize": 6.5,
+        "markeredgewidth": 1.4,
+        "markerfacecolor": colour if column.bn_recalibrated else "white",
+    }
+
+
+def _scale_drops(axes: Axes, drops: Sequence[float]) -> None:
+    axes.set_xscale("symlog", linthresh=1, linscale=0.8)
+    axes.set_xlim(min(*drops, 0) - 0.5, max(*drops, 1) * 1.5)
+    axes.set_xticks([tick for tick in _DROPS if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda points, _: f"{points:g}"))
+
+
+def _pruned(results: Results, cell: Cell) -> list[Row]:
+    return [row for variant in results.variants for row in results.of(cell, variant)]
+
+
 def _whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
     """The interval; with two seeds, whose t-interval would fill the axis, the seeds themselves."""
     return (min(seeds), max(seeds)) if len(seeds) == 2 else (estimate.low, estimate.high)
@@ -208,7 +295,7 @@ def _whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
 
 def _draw_depth(axes: Axes, results: Results, cell: Cell, layers: Sequence[LayerErrors]) -> None:
     epochs = results.epochs(cell)
-    for variant in results.variants:
+    for variant in shown(results):
         errors = [
             layer.errors
             for layer in layers

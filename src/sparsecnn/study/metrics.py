@@ -112,10 +112,18 @@ class Results:
         """Training budget of a network, in epochs."""
         return self.of(cell, DENSE)[0].epochs
 
-    def variant_of(self, method: str) -> str | None:
-        """First variant that is `method` alone, without batch-norm re-estimation."""
-        plain = [r for r in self.rows if r.method == method and not r.bn_recalibrated]
-        return plain[0].variant if plain else None
+    def variant_of(
+        self, method: str, layout: str | None = None, *, bn_recalibrated: bool = False
+    ) -> str | None:
+        """First variant of a method, of any layout or of one, with batch norm as it says."""
+        found = (
+            row.variant
+            for row in self.rows
+            if row.method == method
+            and layout in (None, row.layout)
+            and row.bn_recalibrated == bn_recalibrated
+        )
+        return next(found, None)
 
 
 def collect(

@@ -9,6 +9,8 @@ from sparsecnn.study.metrics import DENSE, Cell, Results
 
 DATA = "CIFAR-10"
 LAYOUT = "flattened"
+SOLVER = "static_obs"
+"""Our imitation of the update that the reference calls SparseGPT."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ def shared_methods(results: Results, published: Mapping[Cell, Published]) -> dic
     methods = list(published[cells[0]].methods) if cells else []
     variants = {method: results.variant_of(method) for method in methods}
     return {method: variant for method, variant in variants.items() if variant is not None}
+
+
+def imitations(results: Results, methods: Iterable[str]) -> dict[str, str]:
+    """The variants closest to the reference's own: its layout and, for SparseGPT, its update.
+
+    Empty if the study has none with its update.
+    """
+    wanted = {method: SOLVER if method == "sparsegpt" else method for method in methods}
+    found = {method: results.variant_of(ours, LAYOUT) for method, ours in wanted.items()}
+    if found.get("sparsegpt") is None:
+        return {}
+    return {method: variant for method, variant in found.items() if variant is not None}
 
 
 def differences(results: Results, published: Mapping[Cell, Published]) -> list[str]:

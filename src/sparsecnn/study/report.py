@@ -10,6 +10,15 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from sparsecnn.study import tables
+from sparsecnn.study.ablation import (
+    FEW,
+    corrections,
+    ingredients,
+    is_ablation,
+    largest_budget,
+    plain_row,
+    why,
+)
 from sparsecnn.study.comparisons import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
@@ -19,7 +28,7 @@ from sparsecnn.study.comparisons import (
     drop,
 )
 from sparsecnn.study.metrics import DENSE, Cell, Results
-from sparsecnn.study.reference import Published, differences, shared_methods
+from sparsecnn.study.reference import Published, differences, imitations, shared_methods
 from sparsecnn.study.text import signed
 
 
@@ -53,11 +62,14 @@ def report_context(
     claims, provenance, dataset
         Values of claims.json, provenance.json and dataset.json.
     figures
-        Link of each figure from the report, by name (`accuracy`, `drop`, `layer_error`).
+        Link of each figure from the report, by name (`accuracy`, `drop`, `layer_error`,
+        `ablation`).
     config
         The whole validated configuration.
     """
     variants, n_seeds = shared_methods(results, reference), len(results.seeds)
+    imitated = imitations(results, variants)
+    ablation = _ablation(results, config) if is_ablation(results) else None
     return {
         "results": results,
         "label": results.rows[0].dataset,
@@ -77,13 +89,41 @@ def report_context(
         "differences": differences(results, reference),
         "main_table": tables.main_table(results),
         "full_table": tables.full_table(results),
-        "variants_table": tables.variants_table(results),
+        "variants_table": tables.variants_table(results, ablation["labels"] if ablation else {}),
         "pruning_table": tables.pruning_table(results),
         "claims_table": tables.claims_table(claims["claims"]),
         "reference_table": (
-            tables.reference_table(results, reference, variants) if variants else None
+            tables.reference_table(results, reference, variants, imitated) if variants else None
         ),
+        "imitations": imitated,
+        "ablation": ablation,
+        **_corrected(results),
         "settings": yaml.safe_dump(dict(config), sort_keys=False, width=100, allow_unicode=True),
+    }
+
+
+def _ablation(results: Results, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of a study with many variants; `base` and `gains` are None without a plain row."""
+    rows, cells = ingredients(config), largest_budget(results)
+    base = plain_row(rows)
+    return {
+        "few": FEW,
+        "regime": results.regimes[-1],
+        "labels": {variant: row.label for row in rows for variant in row.variants.values()},
+        "dense": {cell.model: accuracy(results, cell, DENSE).value for cell in cells},
+        "table": tables.ablation_table(results, rows),
+        "by_network": [tables.ablation_by_network(results, rows, cell) for cell in cells],
+        "base": base and base.label,
+        "gains": base and tables.gains_table(results, rows, base),
+    }
+
+
+def _corrected(results: Results) -> dict[str, str | None]:
+    """What the faults of the reference's solver cost, where the study imitates it."""
+    steps = corrections(results)
+    return {
+        "why": why(results, steps) if steps else None,
+        "corrections_table": tables.corrections_table(results, steps) if steps else None,
     }
 
 

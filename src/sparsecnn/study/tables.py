@@ -1,14 +1,26 @@
 """The tables of the report, as a header and rows of text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from sparsecnn.study.ablation import (
+    Column,
+    Correction,
+    Ingredient,
+    columns,
+    is_ablation,
+    largest_budget,
+    mean_drop,
+    mean_gain,
+)
 from sparsecnn.study.comparisons import accuracy, drop, winner
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published
 from sparsecnn.study.statistics import Estimate
 from sparsecnn.study.text import markdown_table, plain_table, signed
+
+_ABSENT = "\N{EN DASH}"
 
 
 def headline(results: Results) -> str:
@@ -19,6 +31,8 @@ def headline(results: Results) -> str:
     title = (
         f"Top-1 accuracy in % (drop in points) on {data}, {results.n_test:,} test images, {seeds}"
     )
+    if is_ablation(results):
+        return f"{title}\n\n{plain_table(*_by_variant(results))}"
     return f"{title}\n\n{plain_table(*_main(results, bold=False), left=2)}"
 
 
@@ -45,14 +59,66 @@ def full_table(results: Results) -> str:
     return markdown_table(header, rows, left=3)
 
 
-def variants_table(results: Results) -> str:
-    """What each variant is."""
+def ablation_table(results: Results, rows: Sequence[Ingredient]) -> str:
+    """Change of accuracy by every ingredient (rows), groups and batch norm (columns).
+
+    Means over the networks at the largest budget, in points.
+    """
+
+    def text(_: Column, variant: str) -> str:
+        return signed(-mean_drop(results, variant).value)
+
+    return _by_column("Pruning", rows, text)
+
+
+def ablation_by_network(results: Results, rows: Sequence[Ingredient], cell: Cell) -> str:
+    """The same for one network."""
+
+    def text(_: Column, variant: str) -> str:
+        return signed(-drop(results, cell, variant).value)
+
+    return _by_column(cell.model, rows, text)
+
+
+def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) -> str:
+    """What every ingredient gains over `base` with the same groups and batch norm, with intervals.
+
+    Means over the networks at the largest budget, in points.
+    """
+
+    def text(column: Column, variant: str) -> str:
+        if column not in base.variants:
+            return _ABSENT
+        gain = mean_gain(results, variant, base.variants[column])
+        return f"{signed(gain.value)} {_signed_interval(gain)}"
+
+    return _by_column(f"Against {base.label}", [row for row in rows if row != base], text)
+
+
+def corrections_table(results: Results, steps: Sequence[Correction]) -> str:
+    """Change of accuracy with the reference's solver and with its faults put right."""
+    cells = largest_budget(results)
+    header = ["Solver", *(cell.model for cell in cells), "Mean", "Gain", "95 % interval"]
+    lines = []
+    for step in steps:
+        line = [step.label]
+        line += [signed(-drop(results, cell, step.variant).value) for cell in cells]
+        line.append(signed(-mean_drop(results, step.variant).value))
+        gain = mean_gain(results, step.variant, steps[0].variant)
+        line += [signed(gain.value), _signed_interval(gain)] if step != steps[0] else ["", ""]
+        lines.append(line)
+    return markdown_table(header, lines)
+
+
+def variants_table(results: Results, labels: Mapping[str, str]) -> str:
+    """What each variant is; `labels` says more than the method, where there is more to say."""
     header = ["Variant", "Method", "Pattern", "Groups along", "Coverage", "Batch norm re-estimated"]
     rows = []
     for variant in results.variants:
         row = next(row for row in results.rows if row.variant == variant)
         again = "yes" if row.bn_recalibrated else "no"
-        rows.append([variant, row.method, row.pattern, row.layout, row.coverage, again])
+        method = labels.get(variant, row.method)
+        rows.append([variant, method, row.pattern, row.layout, row.coverage, again])
     return markdown_table(header, rows, left=len(header))
 
 
@@ -77,9 +143,15 @@ def pruning_table(results: Results) -> str:
 
 
 def reference_table(
-    results: Results, published: Mapping[Cell, Published], variants: Mapping[str, str]
+    results: Results,
+    published: Mapping[Cell, Published],
+    variants: Mapping[str, str],
+    imitations: Mapping[str, str],
 ) -> str:
-    """The published numbers and ours, two rows per cell; `variants` maps methods to ours."""
+    """The published numbers and ours, two rows per cell, or three with `imitations`.
+
+    `variants` and `imitations` map published methods to variants of ours.
+    """
     header = ["Regime", "Network", "Source", "Epochs", "Baseline"]
     header += [f"{method} (drop)" for method in variants]
     rows = []
@@ -89,10 +161,16 @@ def reference_table(
         theirs = published[cell]
         theirs_row = [*cell, "reference", theirs.epochs, f"{theirs.dense:.2f}"]
         theirs_row += [f"{top1:.2f} ({signed(-lost)})" for top1, lost in theirs.pruned(variants)]
-        ours_row = [*cell, "this study", str(results.epochs(cell))]
-        ours_row.append(f"{accuracy(results, cell, DENSE).value:.2f}")
-        ours_row += [_top1_and_drop(results, cell, variant) for variant in variants.values()]
-        rows += [theirs_row, ours_row]
+        rows.append(theirs_row)
+        for source, ours in (("this study", variants), ("imitation", imitations)):
+            if ours:
+                row = [*cell, source, str(results.epochs(cell))]
+                row.append(f"{accuracy(results, cell, DENSE).value:.2f}")
+                row += [
+                    _top1_and_drop(results, cell, ours[method]) if method in ours else _ABSENT
+                    for method in variants
+                ]
+                rows.append(row)
     return markdown_table(header, rows, left=3)
 
 
@@ -137,6 +215,25 @@ def _main(results: Results, *, bold: bool) -> tuple[list[str], list[list[str]]]:
             row.append(f"**{text}**" if variant == best else text)
         rows.append(row)
     return header, rows
+
+
+def _by_variant(results: Results) -> tuple[list[str], list[list[str]]]:
+    header = ["Variant", *map(str, results.cells)]
+    dense = [f"{accuracy(results, cell, DENSE).value:.2f}" for cell in results.cells]
+    rows = [
+        [variant, *(_top1_and_drop(results, cell, variant) for cell in results.cells)]
+        for variant in results.variants
+    ]
+    return header, [[DENSE, *dense], *rows]
+
+
+def _by_column(name: str, rows: Sequence[Ingredient], text: Callable[[Column, str], str]) -> str:
+    wide = columns(rows)
+    lines = [
+        [text(c, row.variants[c]) if c in row.variants else _ABSENT for c in wide] for row in rows
+    ]
+    labelled = [[row.label, *line] for row, line in zip(rows, lines, strict=True)]
+    return markdown_table([name, *map(str, wide)], labelled)
 
 
 def _top1_and_drop(results: Results, cell: Cell, variant: str) -> str:
