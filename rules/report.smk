@@ -79,7 +79,7 @@ rule figures:
                 category="Figures",
                 labels={"figure": name.replace("_", " ")},
             )
-            for name in ("accuracy", "drop", "layer_error")
+            for name in ("accuracy", "drop", "layer_error", "ablation")
         },
     log:
         f"{LOGS}/report/figures.log",
@@ -91,6 +91,7 @@ rule figures:
         mem_mb=1000,
         runtime=10,
     params:
+        settings={key: study[key] for key in ("pruning", "methods", "variants")},
         code=digest.of("figures.py"),
     script:
         "../scripts/figures.py"

@@ -71,30 +71,29 @@ def _sweep(
 ) -> tuple[Tensor, Tensor]:
     """Pruned weight and mask, (groups, columns, rows) as is `weight`."""
     factor, size = problem.curvature.factor, pruner.width
+    columns, covered = weight.shape[1], problem.prunable
     block = max(1, block_size // size) * size
-    pruned, error = torch.empty_like(weight), torch.zeros_like(weight)
-    for start in range(0, problem.prunable, block):
-        stop = min(start + block, problem.prunable)
+    error = torch.zeros_like(weight)
+    for start in range(0, covered, block):
+        stop = min(start + block, covered)
         rows = factor.transposed(start, stop)
         total = rows[:, :, :start] @ error[:, :start]
-        local, done = rows[:, :, start:], error[:, start:stop]
+        local, done, dense = rows[:, :, start:], error[:, start:stop], weight[:, start:stop]
         for first in range(0, stop - start, size):
-            last = min(first + size, stop - start)
-            here = slice(start + first, start + last)
-            contribution = total[:, first:last].baddbmm(
-                local[:, first:last, :first], done[:, :first]
-            )
-            diagonal = local[:, first:last, first:last]
+            here = slice(first, min(first + size, stop - start))
+            band = local[:, here]
+            contribution = total[:, here].baddbmm(band[:, :, :first], done[:, :first])
             index = (start + first) // size
-            pruned[:, here] = pruner.prune(index, diagonal, weight[:, here], contribution)
-            done[:, first:last] = weight[:, here] - pruned[:, here]
-    columns, covered = weight.shape[1], problem.prunable
+            remains = pruner.prune(index, band[:, :, here], dense[:, here], contribution)
+            torch.sub(dense[:, here], remains, out=done[:, here])
     if covered < columns:
         rows = factor.transposed(covered, columns)
         total = rows[:, :, :covered] @ error[:, :covered]
-        shift = torch.linalg.solve_triangular(rows[:, :, covered:], total, upper=False)
-        pruned[:, covered:] = weight[:, covered:] + shift
-    return pruned, pruner.mask(columns)
+        error[:, covered:] = -torch.linalg.solve_triangular(
+            rows[:, :, covered:], total, upper=False
+        )
+    mask = pruner.mask(columns)
+    return (weight - error).masked_fill_(~mask, 0), mask
 
 
 def _order_by_importance(problem: Problem) -> Tensor:
