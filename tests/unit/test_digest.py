@@ -38,7 +38,7 @@ def tree(tmp_path):
     [
         ("src/sparsecnn/pruning/magnitude.py", {"prune magnitude"}),
         ("src/sparsecnn/pruning/sparsegpt.py", {"prune sparsegpt"}),
-        ("src/sparsecnn/pruning/hessian.py", {"prune magnitude", "prune sparsegpt"}),
+        ("src/sparsecnn/pruning/layer.py", {"prune magnitude", "prune sparsegpt"}),
         ("src/sparsecnn/models/resnet.py", {"train resnet18"}),
         ("src/sparsecnn/training/loop.py", {"train resnet18", "train vgg16"}),
         ("src/sparsecnn/evaluation/accuracy.py", {"evaluate"}),

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.patterns import NM, Pattern, Unstructured
-from sparsecnn.pruning.problem import Problem
 
 MAX_MASKS = 70
 """Up to this many admissible masks (4:8 has 70) are enumerated."""
@@ -29,19 +28,18 @@ class GroupPruner(Protocol):
     width: int
     """Columns that are pruned together, M."""
 
-    def prune(self, index: int, diagonal: Tensor, weight: Tensor, contribution: Tensor) -> Tensor:
-        """The pruned weights of group `index`, shape (groups, M, rows).
+    def enter_block(self, inverse: Tensor) -> None:
+        """Get ready for the next columns.
 
         Parameters
         ----------
-        diagonal
-            Transposed V_gg, (groups, M, M).
-        weight
-            Dense weights of the group, (groups, M, rows).
-        contribution
-            What the deviations of earlier columns contribute to this group's columns of E V,
-            transposed as all else: (groups, M, rows).
+        inverse
+            Transposed U_gg of each group on the diagonal, zero elsewhere: (groups, B, B).
         """
+        ...
+
+    def prune(self, weight: Tensor) -> Tensor:
+        """What remains of the next group's weights, updated so far: (groups, M, rows)."""
         ...
 
     def mask(self, columns: int) -> Tensor:
@@ -49,54 +47,42 @@ class GroupPruner(Protocol):
         ...
 
 
-def group_pruner(problem: Problem, *, joint: bool) -> GroupPruner:
+def group_pruner(pattern: Pattern, *, joint: bool) -> GroupPruner:
     """The pruner that fits the pattern; `UserError` if joint selection has too many masks."""
-    pattern = problem.pattern
     if isinstance(pattern, NM) and comb(pattern.group, pattern.kept) <= MAX_MASKS:
-        return _EnumeratedPruner(pattern, _inverse_blocks(problem), joint=joint)
+        return _EnumeratedPruner(pattern, joint=joint)
     if joint:
         raise UserError(
             f"selection 'joint' tries every mask of a group, and pattern {pattern} has more than "
             f"{MAX_MASKS}: use selection 'diagonal'"
         )
-    return _ColumnwisePruner(
-        pattern, _BLOCK if isinstance(pattern, Unstructured) else pattern.group
-    )
-
-
-def _inverse_blocks(problem: Problem) -> Tensor:
-    """Transposed blocks U_gg of the published factor, (groups, blocks, M, M)."""
-    size, factor = problem.pattern.group, problem.curvature.factor
-    step = size * max(1, 1024 // size)
-    blocks = []
-    for start in range(0, problem.prunable, step):
-        stop = min(start + step, problem.prunable)
-        rows = factor.transposed(start, stop)[:, :, start:]
-        tiles = rows.reshape(len(rows), -1, size, (stop - start) // size, size)
-        blocks.append(tiles.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2))
-    joined = torch.cat(blocks, dim=1)
-    identity = torch.eye(size, dtype=joined.dtype, device=joined.device)
-    inverse: Tensor = torch.linalg.solve_triangular(joined, identity.expand_as(joined), upper=False)
-    return inverse
+    return _ColumnwisePruner(pattern)
 
 
 class _EnumeratedPruner:
-    def __init__(self, pattern: NM, inverse: Tensor, *, joint: bool) -> None:
+    def __init__(self, pattern: NM, *, joint: bool) -> None:
         self.width = pattern.group
-        self._inverse = inverse
-        self._masks = _all_masks(pattern).to(inverse.device)
+        self._masks = _all_masks(pattern)
+        self._joint = joint
+        self._products: list[Tensor] = []
         self._choices: list[Tensor] = []
-        remains, forms = (_joint if joint else _diagonal)(inverse, self._masks)
-        self._shape = remains.shape[2:4]
-        """Number of masks, M."""
-        self._products = torch.cat([remains.flatten(2, 3), forms.flatten(2, 3)], dim=2)
 
-    def prune(self, index: int, diagonal: Tensor, weight: Tensor, contribution: Tensor) -> Tensor:
-        updated = weight.baddbmm(self._inverse[:, index], contribution)
-        products = self._products[:, index] @ updated
-        count, size = self._shape
-        groups, _, rows = weight.shape
-        remains, forms = products[:, : count * size], products[:, count * size :]
+    def enter_block(self, inverse: Tensor) -> None:
+        self._masks = self._masks.to(inverse.device)
+        count = inverse.shape[-1] // self.width
+        tiles = inverse.view(len(inverse), count, self.width, count, self.width)
+        blocks = tiles.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+        remains, forms = (_joint if self._joint else _diagonal)(blocks, self._masks)
+        products = torch.cat([remains.flatten(2, 3), forms.flatten(2, 3)], dim=2)
+        self._products = list(products.unbind(1))[::-1]
+
+    def prune(self, weight: Tensor) -> Tensor:
+        groups, size, rows = weight.shape
+        count = len(self._masks)
+        products = self._products.pop() @ weight
+        remains, forms = products.split_with_sizes(
+            [count * size, products.shape[1] - count * size], dim=1
+        )
         costs = forms.square().view(groups, count, -1, rows).sum(2)
         choice = costs.min(1).indices  # argmin over a strided axis is ten times slower
         self._choices.append(choice)
@@ -105,30 +91,36 @@ class _EnumeratedPruner:
 
     def mask(self, columns: int) -> Tensor:
         choices = torch.stack(self._choices, dim=1)
-        mask = self._masks[choices].mT.flatten(1, 2)
-        tail = mask.new_ones(len(mask), columns - mask.shape[1], mask.shape[2])
-        return torch.cat([mask, tail], dim=1)
+        return _with_tail(self._masks[choices].mT.flatten(1, 2), columns)
 
 
 class _ColumnwisePruner:
-    def __init__(self, pattern: Pattern, width: int) -> None:
-        self.width = width
+    def __init__(self, pattern: Pattern) -> None:
+        self.width = _BLOCK if isinstance(pattern, Unstructured) else pattern.group
         self._pattern = pattern
+        self._inverse: Tensor
+        self._first = 0
         self._masks: list[Tensor] = []
 
-    def prune(self, index: int, diagonal: Tensor, weight: Tensor, contribution: Tensor) -> Tensor:
-        identity = torch.eye(diagonal.shape[-1], dtype=weight.dtype, device=weight.device)
-        inverse = torch.linalg.solve_triangular(diagonal, identity.expand_as(diagonal), upper=False)
-        updated = weight.baddbmm(inverse, contribution)
-        scores = (updated / inverse.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)).square()
+    def enter_block(self, inverse: Tensor) -> None:
+        self._inverse, self._first = inverse, 0
+
+    def prune(self, weight: Tensor) -> Tensor:
+        here = slice(self._first, self._first + weight.shape[1])
+        self._first = here.stop
+        inverse = self._inverse[:, here, here]
+        scores = (weight / inverse.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)).square()
         mask = self._pattern.mask(scores.mT).mT
         self._masks.append(mask)
-        return _eliminate(updated, mask, inverse)
+        return _eliminate(weight, mask, inverse)
 
     def mask(self, columns: int) -> Tensor:
-        mask = torch.cat(self._masks, dim=1)
-        tail = mask.new_ones(len(mask), columns - mask.shape[1], mask.shape[2])
-        return torch.cat([mask, tail], dim=1)
+        return _with_tail(torch.cat(self._masks, dim=1), columns)
+
+
+def _with_tail(mask: Tensor, columns: int) -> Tensor:
+    tail = mask.new_ones(len(mask), columns - mask.shape[1], mask.shape[2])
+    return torch.cat([mask, tail], dim=1)
 
 
 def _all_masks(pattern: NM) -> Tensor:

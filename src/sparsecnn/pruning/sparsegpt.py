@@ -59,7 +59,7 @@ class SparseGPT:
 
     def _solve(self, problem: Problem) -> Solution:
         weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()
-        pruner = group_pruner(problem, joint=self.selection == "joint")
+        pruner = group_pruner(problem.pattern, joint=self.selection == "joint")
         with one_thread():
             pruned, mask = _sweep(weight, problem, pruner, self.block_size)
         factor = problem.curvature.factor
@@ -77,15 +77,16 @@ def _sweep(
     for start in range(0, covered, block):
         stop = min(start + block, covered)
         rows = factor.transposed(start, stop)
-        total = rows[:, :, :start] @ error[:, :start]
-        local, done, dense = rows[:, :, start:], error[:, start:stop], weight[:, start:stop]
+        local, done = rows[:, :, start:], error[:, start:stop]
+        inverse = _inverse_within_groups(local, size)
+        dense = weight[:, start:stop]
+        updated = dense + inverse @ (rows[:, :, :start] @ error[:, :start])
+        reaction = inverse @ local
+        pruner.enter_block(inverse)
         for first in range(0, stop - start, size):
-            here = slice(first, min(first + size, stop - start))
-            band = local[:, here]
-            contribution = total[:, here].baddbmm(band[:, :, :first], done[:, :first])
-            index = (start + first) // size
-            remains = pruner.prune(index, band[:, :, here], dense[:, here], contribution)
-            torch.sub(dense[:, here], remains, out=done[:, here])
+            here = slice(first, first + size)
+            current = updated[:, here].baddbmm(reaction[:, here, :first], done[:, :first])
+            torch.sub(dense[:, here], pruner.prune(current), out=done[:, here])
     if covered < columns:
         rows = factor.transposed(covered, columns)
         total = rows[:, :, :covered] @ error[:, :covered]
@@ -94,6 +95,15 @@ def _sweep(
         )
     mask = pruner.mask(columns)
     return (weight - error).masked_fill_(~mask, 0), mask
+
+
+def _inverse_within_groups(local: Tensor, size: int) -> Tensor:
+    """Transposed U_gg of each group on the diagonal, zero elsewhere: the shape of `local`."""
+    group = torch.arange(local.shape[-1], device=local.device) // size
+    blocks = local * (group.unsqueeze(1) == group)
+    identity = torch.eye(local.shape[-1], dtype=local.dtype, device=local.device)
+    inverse: Tensor = torch.linalg.solve_triangular(blocks, identity, upper=False)
+    return inverse
 
 
 def _order_by_importance(problem: Problem) -> Tensor:
