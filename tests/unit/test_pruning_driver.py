@@ -187,6 +187,14 @@ def test_float64_solves_a_float32_model(model: Network, batches: list[Tensor]) -
     assert result.masks["head"].sum() == 32
 
 
+def test_weights_that_are_not_finite_are_refused_by_layer() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+    with torch.no_grad():
+        model[1].weight[0, 0] = float("inf")
+    with pytest.raises(UserError, match="weight of layer '1'"):
+        prune(model, [torch.randn(5, 8)])
+
+
 def test_rank_deficient_hessian_is_flagged() -> None:
     model = nn.Linear(64, 8)
     result = prune(model, [torch.randn(10, 64)], refit=True)

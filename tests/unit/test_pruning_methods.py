@@ -310,6 +310,28 @@ def test_sparsegpt_beats_magnitude_on_correlated_inputs() -> None:
     assert squared_error(problem, sparsegpt) < 0.6 * squared_error(problem, magnitude)
 
 
+def test_error_is_never_above_that_of_magnitude_on_layers_of_some_size() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator))
+
+    for trial in range(150):
+        group = (2, 4, 8)[trial % 3]
+        rows, columns, count = draw(8, 17), group * draw(8, 17), draw(2, 400)
+        inputs = torch.randn(count, columns, generator=generator, dtype=torch.float64)
+        if trial % 2:
+            inputs = inputs @ torch.randn(columns, columns, generator=generator).double()
+        weight = torch.randn(1, rows, columns, generator=generator).double()
+        hessian = 2 / count * inputs.T @ inputs
+        problem = problem_of(weight, hessian[None], NM(draw(1, group), group), columns)
+        bound = squared_error(problem, Magnitude().solve(problem))
+        for selection in ("diagonal", "joint"):
+            solution = SparseGPT(selection=selection).solve(problem)
+            refitted = refit(problem, solution)
+            assert squared_error(problem, refitted) <= squared_error(problem, solution) <= bound
+
+
 def test_reverse_cholesky_is_the_inverse_of_the_published_factor() -> None:
     inputs = torch.randn(40, 10, dtype=torch.float64)
     hessian = (inputs.T @ inputs)[None]

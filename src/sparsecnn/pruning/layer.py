@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sparsecnn.errors import UserError
 from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.inputs import PrunableLayer
 from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
@@ -35,6 +36,8 @@ def prune_layer(
     """Prune one layer in place; its mask (bool, the weight's shape) and its report."""
     started = time.perf_counter()
     layout = settings.layout
+    if not layer.weight.isfinite().all():
+        raise UserError(f"the weight of layer {name!r} holds NaN or infinite values")
     hessian, cross = moments.hessian(layout), moments.cross(layout)
     original = to_matrix(layer.weight, _groups(layer), layout).to(hessian.dtype, copy=True)
     covered = prunable_columns(

@@ -10,7 +10,7 @@ from sparsecnn.pruning.problem import Problem, Solution
 
 _MAX_STEPS = 300
 
-_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 """Residual, relative to the right side, both in the norm of the inverse diagonal."""
 
 

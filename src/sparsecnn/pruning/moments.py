@@ -7,8 +7,8 @@ from sparsecnn.errors import UserError
 from sparsecnn.pruning.inputs import PrunableLayer, input_rows
 from sparsecnn.pruning.layouts import from_channels_order
 
-_BLOCK = 512
-"""Columns per block of the upper triangle; below two blocks symmetry saves too little."""
+_BLOCK = 192
+"""Columns per block of the upper triangle: small enough that little below it is computed."""
 
 
 class LayerMoments:
@@ -146,11 +146,10 @@ def _mirror_upper(gram: Tensor) -> None:
 
 def _add_upper_gram(gram: Tensor, rows: Tensor) -> None:
     """Add rows^T rows to the upper triangle of `gram`; below it anything may be left."""
-    columns = gram.shape[-1]
-    step = columns if columns < 2 * _BLOCK else _BLOCK
-    for start in range(0, columns, step):
-        left, right = rows[:, :, start : start + step].mT, rows[:, :, start:]
-        target = gram[:, start : start + step, start:]
+    for start in range(0, gram.shape[-1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        left, right = rows[:, :, block].mT, rows[:, :, start:]
+        target = gram[:, block, start:]
         if len(gram) == 1:
             target[0].addmm_(left[0], right[0])
         else:
