@@ -1,5 +1,6 @@
 """Measure one network, dense or pruned, on the test split (rule `evaluate`)."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from sparsecnn.models.network import read_network
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
+
+logger = logging.getLogger("sparsecnn")
 
 
 def main(
@@ -32,6 +35,9 @@ def main(
     on = choose_device(device)
     result = evaluate(
         model, images.test_images, images.test_labels, normalization, len(images.classes), on
+    )
+    logger.info(
+        "top-1 accuracy %.2f %%, loss %.4f on %d images", result.top1, result.loss, result.n
     )
     made, pruning = parent.settings, parent.settings.get("pruning", {})
     value = {

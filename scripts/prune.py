@@ -1,5 +1,6 @@
 """Prune one network (rule `prune`)."""
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
+
+logger = logging.getLogger("sparsecnn")
 
 
 def main(
@@ -33,8 +36,10 @@ def main(
     inputs = batches(images, batch_size=256, device=on)
     options = {k: v for k, v in settings.items() if k != "bn_recalibration"}
     result = prune(model, inputs, **options)
+    logger.info("pruned %d of %d layers", len(result.masks), len(result.layers))
     if settings["bn_recalibration"]:
-        recalibrate_batchnorm(model, inputs)
+        count = recalibrate_batchnorm(model, inputs)
+        logger.info("re-estimated the statistics of %d batch-norm layers", count)
     manifest = Manifest(
         kind="pruned",
         settings={**parent.settings, "pruning": settings},

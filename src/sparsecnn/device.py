@@ -47,5 +47,6 @@ def _make_deterministic(device: str) -> None:
         return
     # cuBLAS reads this when its first handle is made; without it torch refuses to be exact.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # As use_deterministic_algorithms(True), which would import the compiler: 2 s a job.
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False

@@ -39,8 +39,7 @@ def _arguments(job: Any, main: Callable[..., None]) -> dict[str, Any]:
     for group in (job.input, job.output):
         available |= {name: _paths(value) for name, value in group.items()}
     available |= dict(job.params.items())
-    wanted = inspect.signature(main).parameters.values()
-    return {p.name: available.get(p.name, p.default) for p in wanted}
+    return {n: available[n] for n in inspect.signature(main).parameters if n in available}
 
 
 def _paths(value: str | Iterable[str]) -> Path | list[Path]:
@@ -49,13 +48,11 @@ def _paths(value: str | Iterable[str]) -> Path | list[Path]:
 
 def _start_logging(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = "/".join(path.with_suffix("").parts[1:])
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=[logging.FileHandler(path, mode="w", encoding="utf-8")],
-    )
+    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    job = "/".join(path.with_suffix("").parts[1:])
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter(f"[{name}] %(message)s"))
-    logging.getLogger().addHandler(terminal)
+    terminal.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.handlers[:] = [file, terminal]

@@ -8,18 +8,15 @@ from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
 
 
-def run(job, main):
-    """run_job as in a process of its own, where logging is not set up yet."""
+@pytest.fixture(autouse=True)
+def logging_restored():
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    root.handlers.clear()
-    try:
-        run_job(job, main)
-    finally:
-        for handler in root.handlers:
-            handler.close()
-        root.handlers[:] = before
-        root.setLevel(level)
+    yield
+    for handler in set(root.handlers) - set(before):
+        handler.close()
+    root.handlers[:] = before
+    root.setLevel(level)
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def test_main_gets_what_it_names(job, tmp_path):
     def main(dataset, metrics, none, table, settings, code, device, layers=None):
         got.update(locals())
 
-    run(job, main)
+    run_job(job, main)
     assert str(got["dataset"]) == "in.safetensors"
     assert [path.name for path in got["metrics"]] == ["a.json", "b.json"]
     assert got["none"] == []
@@ -59,7 +56,7 @@ def test_a_users_mistake_ends_in_one_line(job, capsys):
         raise UserError("calibration.images: 0 is not possible")
 
     with pytest.raises(SystemExit) as error:
-        run(job, main)
+        run_job(job, main)
     assert error.value.code == 1
     for text in (log(job), capsys.readouterr().err):
         assert "error: calibration.images: 0 is not possible" in text
@@ -71,5 +68,14 @@ def test_a_defect_leaves_its_traceback_in_the_log(job):
         raise ZeroDivisionError("by zero")
 
     with pytest.raises(SystemExit):
-        run(job, main)
+        run_job(job, main)
     assert "ZeroDivisionError: by zero" in log(job)
+
+
+def test_what_the_rule_does_not_give_is_a_defect(job):
+    def main(weights):
+        raise AssertionError("must not be called")
+
+    with pytest.raises(SystemExit):
+        run_job(job, main)
+    assert "missing 1 required positional argument: 'weights'" in log(job)

@@ -23,6 +23,8 @@ from sparsecnn.registry import resolve
 
 logger = logging.getLogger(__name__)
 
+REPORT_SECONDS = 10.0
+
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -136,10 +138,12 @@ def prune(
             dtype=PRECISIONS[precision],
         )
         with closing(gathered):
+            reported = time.perf_counter()
             for name, moments in gathered:
                 masks[name], reports[name] = prune_layer(name, layers[name], moments, settings)
-                error = reports[name].relative_error
-                logger.info("%s: pruned, relative output error %.4f", name, error)
+                if time.perf_counter() - reported > REPORT_SECONDS:
+                    reported = time.perf_counter()
+                    logger.info("pruned %d of %d layers, last %s", len(masks), len(chosen), name)
     return PruningResult(masks, list(reports.values()), time.perf_counter() - started)
 
 
