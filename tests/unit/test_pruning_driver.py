@@ -237,6 +237,8 @@ def test_include_restricts(model: Network, batches: list[Tensor]) -> None:
         ({"blocksize": 4}, "'sparsegpt' has no option 'blocksize': it takes .*block_size"),
         ({"pattern": "4:2"}, "pattern '4:2'"),
         ({"layout": "rows"}, "unknown layout 'rows'"),
+        ({"damping": -1}, "damping must not be negative"),
+        ({"precision": "half"}, "unknown precision 'half'"),
         ({"coverage": "most"}, "unknown coverage 'most'"),
         ({"include": ["heat"]}, "include='heat' matches no layer"),
         ({"exclude": ["heat"]}, "exclude='heat' matches no"),

@@ -169,7 +169,7 @@ LIVE = problems(dead=False)
             (SparseGPT(selection="joint"), joint_sparsegpt),
             (SparseGPT(selection="joint", block_size=4), joint_sparsegpt),
             (ExactOBS(), greedy_obs),
-            (ExactOBS(memory_mb=0), greedy_obs),
+            (ExactOBS(workspace_mb=0), greedy_obs),
             (StaticOBS(), static_obs),
             (StaticOBS(block_size=4), static_obs),
         ]

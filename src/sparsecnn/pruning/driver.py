@@ -100,6 +100,8 @@ def prune(
         raise UserError("no calibration batches were given: at least one is needed")
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision {precision!r}: choose float32 or float64")
+    if damping < 0:
+        raise UserError(f"damping must not be negative: {damping}")
     check_layout(layout)
     settings = LayerSettings(
         method=_build_method(method, options),

@@ -24,7 +24,7 @@ from sparsecnn.pruning.state import one_thread
 class ExactOBS:
     """Remove the globally cheapest weight of each row until every group fits the pattern."""
 
-    memory_mb: int = 512
+    workspace_mb: int = 512
     """Bound on the memory for the rows pruned at the same time, in MiB."""
 
     def solve(self, problem: Problem) -> Solution:
@@ -36,7 +36,7 @@ class ExactOBS:
         pattern = _as_groups(problem)
         steps = problem.prunable // pattern.group * (pattern.group - pattern.kept)
         row_bytes = steps * weight.shape[-1] * weight.itemsize
-        chunk = max(1, self.memory_mb * 2**20 // max(1, row_bytes))
+        chunk = max(1, self.workspace_mb * 2**20 // max(1, row_bytes))
         for group in range(len(weight)):
             for start in range(0, weight.shape[1], chunk):
                 rows = slice(start, start + chunk)

@@ -32,7 +32,7 @@ class Factor:
         """Rows `start` to `stop` of V^T, up to the diagonal: (groups, stop - start, stop)."""
         size = self.reversed.shape[-1]
         block = self.reversed[:, size - stop :, size - stop : size - start]
-        return block.flip(-2, -1).mT.contiguous()
+        return block.mT.flip(-2, -1).contiguous()
 
     def solve(self, right: Tensor) -> Tensor:
         """Compute right (H + damping)^-1, for `right` of shape (groups, rows, columns)."""
