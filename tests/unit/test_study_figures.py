@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -71,6 +72,16 @@ def test_layer_error_is_the_mean_over_seeds_with_gaps_for_dense_layers():
     depth, error = np.asarray(line.get_xdata()), np.asarray(line.get_ydata(), dtype=float)
     np.testing.assert_array_equal(depth, [1, 2, 3, 4, 5])
     np.testing.assert_allclose(error, [np.nan, 0.015, 0.025, 0.035, np.nan])
+
+
+def test_of_variants_with_the_same_layer_errors_the_first_is_drawn():
+    table = results(variants=("sparsegpt", "sparsegpt_bn"))
+    layers = [x for x in layer_errors(table) if x.variant == "sparsegpt"]
+    twins = [replace(x, variant="sparsegpt_bn") for x in layers]
+    assert list(legend(draw_layer_error(table, layers + twins))) == ["sparsegpt"]
+    twins[0] = replace(twins[0], errors=(0.5, *twins[0].errors[1:]))
+    drawn = legend(draw_layer_error(table, layers + twins))
+    assert list(drawn) == ["sparsegpt", "sparsegpt_bn"]
 
 
 @pytest.mark.parametrize("table", [ONE, results(seeds=(0, 1))], ids=["one", "many"])

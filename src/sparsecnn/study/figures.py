@@ -129,8 +129,10 @@ def draw_drop(results: Results) -> Figure:
 def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
     """Relative output error along depth by variant, mean over seeds.
 
-    Regimes go down, networks across; the error axis is logarithmic.
+    Regimes go down, networks across; the error axis is logarithmic. Of variants with the same
+    errors (re-estimating batch norm changes no weight) the first stands for all.
     """
+    variants = _different(shown(results), layers)
     with mpl.rc_context(_STYLE):
         n_rows, n_columns = len(results.regimes), len(results.models)
         figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.4 + 2.3 * n_rows))
@@ -141,13 +143,13 @@ def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
                 if cell not in results.cells:
                     axes.set_axis_off()
                     continue
-                _draw_depth(axes, results, cell, layers)
+                _draw_depth(axes, results, cell, variants, layers)
                 axes.set_title(f"{model}, {results.epochs(cell)} epochs", fontsize=11)
                 axes.tick_params(labelleft=True)
             grid[i, 0].set_ylabel("relative output error")
         for axes in grid[-1]:
             axes.set_xlabel("layer, by depth")
-        _legend(figure, results, shown(results))
+        _legend(figure, results, variants)
     return figure
 
 
@@ -293,9 +295,24 @@ def _whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
     return (min(seeds), max(seeds)) if len(seeds) == 2 else (estimate.low, estimate.high)
 
 
-def _draw_depth(axes: Axes, results: Results, cell: Cell, layers: Sequence[LayerErrors]) -> None:
+def _different(variants: Sequence[str], layers: Sequence[LayerErrors]) -> list[str]:
+    """The variants whose errors are not those of an earlier one, to the last bit."""
+    first: dict[str, str] = {}
+    for variant in variants:
+        own = sorted((x.model, x.epochs, x.seed, *x.errors) for x in layers if x.variant == variant)
+        first.setdefault(repr(own), variant)
+    return list(first.values())
+
+
+def _draw_depth(
+    axes: Axes,
+    results: Results,
+    cell: Cell,
+    variants: Sequence[str],
+    layers: Sequence[LayerErrors],
+) -> None:
     epochs = results.epochs(cell)
-    for variant in shown(results):
+    for variant in variants:
         errors = [
             layer.errors
             for layer in layers
