@@ -1,6 +1,5 @@
 import statistics
 import time
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -13,14 +12,6 @@ from sparsecnn.data.augmentation import augment, normalize
 from sparsecnn.data.dataset import Normalization
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 8), st.integers(1, 8))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def generator(seed: int) -> torch.Generator:

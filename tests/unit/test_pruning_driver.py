@@ -12,8 +12,6 @@ from sparsecnn.errors import UserError
 from sparsecnn.evaluation.verification import verify_pattern
 from sparsecnn.pruning import PruningResult, prune
 
-torch.set_num_threads(1)  # many tiny operations: more threads only wait for each other
-
 
 class Network(nn.Module):
     """Layers registered in another order than data takes; one is used twice, one grouped."""

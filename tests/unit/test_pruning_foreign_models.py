@@ -10,8 +10,6 @@ from torchvision import models
 from sparsecnn import prune
 from sparsecnn.evaluation.verification import network_sparsity, verify_pattern
 
-torch.set_num_threads(1)  # many tiny operations: more threads only wait for each other
-
 
 @pytest.mark.parametrize(
     ("name", "settings"),

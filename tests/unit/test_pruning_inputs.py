@@ -10,8 +10,6 @@ from sparsecnn.pruning.inputs import input_rows
 from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
 from sparsecnn.pruning.moments import LayerMoments
 
-torch.set_num_threads(1)  # many tiny operations: more threads only wait for each other
-
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, Tensor]:

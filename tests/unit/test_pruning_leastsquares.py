@@ -10,8 +10,6 @@ from sparsecnn.pruning.leastsquares import refit, retargeted
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
 
-torch.set_num_threads(1)  # many tiny operations: more threads only wait for each other
-
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -28,8 +28,6 @@ from sparsecnn.pruning.sparsegpt import SparseGPT
 from sparsecnn.pruning.static_obs import StaticOBS
 from sparsecnn.pruning.wanda import Wanda
 
-torch.set_num_threads(1)  # many tiny operations: more threads only wait for each other
-
 
 def problem_of(
     weight: Tensor, hessian: Tensor, pattern: Pattern, prunable: int, damping: float = 0.01

@@ -10,8 +10,6 @@ from sparsecnn.models.resnet import resnet18
 from sparsecnn.pruning import prune
 from sparsecnn.pruning.trajectory import paused_passes
 
-torch.set_num_threads(1)  # many tiny operations: more threads only wait for each other
-
 
 class Branches(nn.Module):
     """A residual block whose modules are registered against the order of the data."""

@@ -24,14 +24,6 @@ PLAIN = Recipe(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def colours(n, generator=0):
     """Images whose class is their dominant colour channel, with noise."""
     source = torch.Generator().manual_seed(generator)
