@@ -277,6 +277,8 @@ def report(
                 "horizontal_flip": True,
             },
             "calibration": {"images": 1024, "class_balanced": True},
+            "pruning": {"layout": "channels", "bn_recalibration": False},
+            "methods": {},
             **(settings or {"variants": {name: VARIANTS[name] for name in table.variants}}),
         },
     )

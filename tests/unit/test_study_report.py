@@ -265,6 +265,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path):
             "horizontal_flip": False,
         },
         "calibration": {"images": 64, "class_balanced": False},
+        **options,
     }
     template, reference = ROOT / "report" / "report.md.j2", ROOT / "report" / "reference-study.csv"
     script("report")(
@@ -294,3 +295,12 @@ def run_summary(folder):
     command = [sys.executable, ROOT / "scripts" / "summary.py", folder]
     environment = {"PYTHONPATH": str(ROOT / "src")}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_options_of_a_variant_are_told():
+    table = results(variants=("magnitude", "sparsegpt"))
+    refit = {"method": "sparsegpt", "refit": True}
+    defaults = {"methods": {"sparsegpt": {"refit": False}}}
+    variants = {"magnitude": {"method": "magnitude"}, "sparsegpt": refit}
+    text = report(table, settings={**defaults, "variants": variants})
+    assert re.search(r"^\| sparsegpt +\| sparsegpt \+ refit +\|", text, re.M)

@@ -89,7 +89,7 @@ def report_context(
         "differences": differences(results, reference),
         "main_table": tables.main_table(results),
         "full_table": tables.full_table(results),
-        "variants_table": tables.variants_table(results, ablation["labels"] if ablation else {}),
+        "variants_table": tables.variants_table(results, _labels(config)),
         "pruning_table": tables.pruning_table(results),
         "claims_table": tables.claims_table(claims["claims"]),
         "reference_table": (
@@ -109,13 +109,17 @@ def _ablation(results: Results, config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "few": FEW,
         "regime": results.regimes[-1],
-        "labels": {variant: row.label for row in rows for variant in row.variants.values()},
         "dense": {cell.model: accuracy(results, cell, DENSE).value for cell in cells},
         "table": tables.ablation_table(results, rows),
         "by_network": [tables.ablation_by_network(results, rows, cell) for cell in cells],
         "base": base and base.label,
         "gains": base and tables.gains_table(results, rows, base),
     }
+
+
+def _labels(config: Mapping[str, Any]) -> dict[str, str]:
+    """Method and options of every variant, in words."""
+    return {variant: row.label for row in ingredients(config) for variant in row.variants.values()}
 
 
 def _corrected(results: Results) -> dict[str, str | None]:

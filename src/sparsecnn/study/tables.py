@@ -111,7 +111,7 @@ def corrections_table(results: Results, steps: Sequence[Correction]) -> str:
 
 
 def variants_table(results: Results, labels: Mapping[str, str]) -> str:
-    """What each variant is; `labels` says more than the method, where there is more to say."""
+    """What each variant is; `labels` tell method and options of a variant in words."""
     header = ["Variant", "Method", "Pattern", "Groups along", "Coverage", "Batch norm re-estimated"]
     rows = []
     for variant in results.variants:
