@@ -16,7 +16,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -175,14 +175,8 @@ def _umask() -> int:
 
 
 def _complete(manifest: Manifest, content: str) -> Manifest:
-    return Manifest(
-        **{
-            **asdict(manifest),
-            "versions": environment(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "content": content,
-        }
-    )
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return replace(manifest, versions=environment(), created=created, content=content)
 
 
 def _tensor_content(tensors: Mapping[str, "Tensor"]) -> str:

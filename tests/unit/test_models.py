@@ -3,7 +3,7 @@ import torch
 
 from sparsecnn.errors import UserError
 from sparsecnn.models.layers import scaled
-from sparsecnn.models.network import Architecture, build, parameter_count
+from sparsecnn.models.network import Architecture, build
 from sparsecnn.registry import names
 
 # custom_cnn: 3x3 convolutions 3-64-64-128-128 with bias and batch norm, 8192-256-10.
@@ -18,6 +18,10 @@ CUSTOM_CNN = (
 )
 VGG_FEATURES = 14_723_136  # as torchvision's vgg16_bn().features
 VGG_CLASSIFIER = (512 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 10 + 10)
+
+
+def parameter_count(model):
+    return sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize(

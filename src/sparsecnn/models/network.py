@@ -59,8 +59,3 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
             f"{path}: its weights do not fit the network it names; delete the file and run "
             "snakemake again to make it anew"
         ) from None
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in model.parameters())
