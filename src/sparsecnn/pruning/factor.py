@@ -12,6 +12,13 @@ logger = logging.getLogger(__name__)
 _ESCALATION = (1.0, 10.0, 100.0)
 """Factors on the damping, tried in this order; then the same again in float64."""
 
+_BLOCK = 192
+"""Columns factored at once: few enough that a Cholesky factor of them costs little."""
+
+
+class NoFactorError(ArithmeticError):
+    """A Hessian that is not positive definite even with far more damping than asked for."""
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -21,27 +28,25 @@ class Factor:
     arXiv 2301.00774 works with.
     """
 
-    reversed: Tensor
-    """V with rows and columns in reverse order: lower triangular, (groups, columns, columns)."""
+    upper: Tensor
+    """V: (groups, columns, columns). Below the diagonal lies anything."""
     damping: float
     """The damping that was needed, as a fraction of the mean diagonal."""
     notes: list[str] = field(default_factory=list)
     """The failures on the way."""
 
-    def transposed(self, start: int, stop: int) -> Tensor:
-        """Rows `start` to `stop` of V^T, up to the diagonal: (groups, stop - start, stop)."""
-        size = self.reversed.shape[-1]
-        block = self.reversed[:, size - stop :, size - stop : size - start]
-        return block.mT.flip(-2, -1).contiguous()
-
     def solve(self, right: Tensor) -> Tensor:
         """Compute right (H + damping)^-1, for `right` of shape (groups, rows, columns)."""
-        solution = torch.cholesky_solve(right.mT.flip(-2), self.reversed)
-        return solution.flip(-2).mT
+        half = torch.linalg.solve_triangular(self.upper.mT, right, upper=False, left=False)
+        return torch.linalg.solve_triangular(self.upper, half, upper=True, left=False)
 
     def inverse(self) -> Tensor:
         """(H + damping)^-1, shape (groups, columns, columns)."""
-        return torch.cholesky_inverse(self.reversed).flip(-2, -1)
+        identity = torch.eye(
+            self.upper.shape[-1], dtype=self.upper.dtype, device=self.upper.device
+        )
+        inverse = torch.linalg.solve_triangular(self.upper, identity, upper=True)
+        return inverse.mT @ inverse
 
 
 @dataclass(frozen=True)
@@ -96,17 +101,39 @@ def _damp_(hessian: Tensor, damping: float) -> Tensor:
 def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
     """Factor the damped Hessian H = V V^T with V upper triangular.
 
-    That is an ordinary Cholesky factorisation from the last column to the first. One that fails
-    is repeated with 10 and 100 times the damping, then all the same in float64.
+    A factorisation that fails is repeated with 10 and 100 times the damping, then all the same
+    in float64. Raises `NoFactorError` after that.
     """
     notes: list[str] = []
     for dtype in dict.fromkeys((hessian.dtype, torch.float64)):
         for escalation in _ESCALATION:
             tried = damping if escalation == 1 else max(damping, 1e-8) * escalation
-            matrix = _damp_(hessian.to(dtype).flip(-2, -1), tried)
-            lower, info = torch.linalg.cholesky_ex(matrix)
-            if not info.any() and lower.diagonal(dim1=-2, dim2=-1).isfinite().all():
-                return Factor(lower.to(hessian.dtype), tried, notes)
+            upper = _damp_(hessian.to(dtype, copy=True), tried)
+            if _factor_(upper):
+                return Factor(upper.to(hessian.dtype), tried, notes)
             notes.append(f"Cholesky failed in {str(dtype)[6:]} at damping {tried:g}")
             logger.warning("%s", notes[-1])
-    raise ArithmeticError("the Hessian has no Cholesky factor even at 100 times the damping")
+    raise NoFactorError(
+        f"the Hessian is not positive definite, not even at damping {tried:g} in float64"
+    )
+
+
+def _factor_(matrix: Tensor) -> bool:
+    """Replace the upper triangle of H by V, block of columns by block, the last block first.
+
+    Each block of columns takes one product with the blocks already done, so that nearly all
+    work is matrix products on the upper triangle. Returns whether H is positive definite.
+    """
+    for stop in range(matrix.shape[-1], 0, -_BLOCK):
+        start = max(0, stop - _BLOCK)
+        columns, done = matrix[:, :stop, start:stop], matrix[:, :stop, stop:]
+        columns.baddbmm_(done, done[:, start:].mT, alpha=-1)
+        lower, info = torch.linalg.cholesky_ex(columns[:, start:].flip(-2, -1))
+        if info.any() or not lower.diagonal(dim1=-2, dim2=-1).isfinite().all():
+            return False
+        corner = lower.flip(-2, -1)
+        columns[:, start:] = corner
+        columns[:, :start] = torch.linalg.solve_triangular(
+            corner.mT, columns[:, :start], upper=False, left=False
+        )
+    return True

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.factor import Curvature
+from sparsecnn.pruning.factor import Curvature, NoFactorError
 from sparsecnn.pruning.inputs import PrunableLayer
 from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
 from sparsecnn.pruning.leastsquares import refit, retargeted
@@ -44,11 +44,17 @@ def prune_layer(
         original.shape[-1], layer.weight.shape[1], settings.pattern.group, layout
     )
     curvature = Curvature(hessian, settings.damping)
-    weight = original if cross is None else retargeted(original, cross, curvature)
-    problem = Problem(weight, curvature, settings.pattern, covered)
-    solution = settings.method.solve(problem)
-    if settings.refit:
-        solution = refit(problem, solution)
+    try:
+        weight = original if cross is None else retargeted(original, cross, curvature)
+        problem = Problem(weight, curvature, settings.pattern, covered)
+        solution = settings.method.solve(problem)
+        if settings.refit:
+            solution = refit(problem, solution)
+    except NoFactorError as error:
+        raise UserError(
+            f"layer {name!r}: {error}; raise damping (now {settings.damping:g}), use precision "
+            "float64, or leave the layer out with exclude"
+        ) from None
     _store(layer, moments, original, solution, settings)
     mask = to_weight(solution.mask, layer.weight.shape, layout).contiguous()
     report = describe(name, layer, settings)

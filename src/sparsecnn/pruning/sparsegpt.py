@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.groups import GroupPruner, group_pruner
+from sparsecnn.pruning.blocks import Block, BlockPruner, block_pruner
 from sparsecnn.pruning.problem import Problem, Solution
 from sparsecnn.pruning.state import one_thread
 
@@ -59,42 +59,36 @@ class SparseGPT:
 
     def _solve(self, problem: Problem) -> Solution:
         weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()
-        pruner = group_pruner(problem.pattern, joint=self.selection == "joint")
-        with one_thread():
-            pruned, mask = _sweep(weight, problem, pruner, self.block_size)
+        pruner = block_pruner(problem.pattern, joint=self.selection == "joint")
+        pruned, mask = _sweep(weight, problem, pruner, self.block_size)
         factor = problem.curvature.factor
-        return Solution(pruned.mT.contiguous(), mask.mT.contiguous(), factor.damping, factor.notes)
+        return Solution(pruned.mT, mask.mT, factor.damping, factor.notes)
 
 
 def _sweep(
-    weight: Tensor, problem: Problem, pruner: GroupPruner, block_size: int
+    weight: Tensor, problem: Problem, pruner: BlockPruner, block_size: int
 ) -> tuple[Tensor, Tensor]:
     """Pruned weight and mask, (groups, columns, rows) as is `weight`."""
-    factor, size = problem.curvature.factor, pruner.width
+    upper = problem.curvature.factor.upper
     columns, covered = weight.shape[1], problem.prunable
-    block = max(1, block_size // size) * size
-    error = torch.zeros_like(weight)
-    for start in range(0, covered, block):
-        stop = min(start + block, covered)
-        rows = factor.transposed(start, stop)
-        local, done = rows[:, :, start:], error[:, start:stop]
-        inverse = _inverse_within_groups(local, size)
-        dense = weight[:, start:stop]
-        updated = dense + inverse @ (rows[:, :, :start] @ error[:, :start])
-        reaction = inverse @ local
-        pruner.enter_block(inverse)
-        for first in range(0, stop - start, size):
-            here = slice(first, first + size)
-            current = updated[:, here].baddbmm(reaction[:, here, :first], done[:, :first])
-            torch.sub(dense[:, here], pruner.prune(current), out=done[:, here])
+    step = max(1, block_size // pruner.width) * pruner.width
+    pruned, error = torch.empty_like(weight), torch.empty_like(weight)
+    mask = torch.ones_like(weight, dtype=torch.bool)
+    for start in range(0, covered, step):
+        here = slice(start, min(start + step, covered))
+        dense, local = weight[:, here], upper[:, here, here].mT.tril()
+        earlier = upper[:, :start, here].mT @ error[:, :start]
+        inverse = _inverse_within_groups(local, pruner.width)
+        block = Block(inverse @ earlier.baddbmm_(local, dense), inverse @ local, inverse)
+        with one_thread():
+            pruner.prune(block, pruned[:, here], mask[:, here])
+        torch.sub(dense, pruned[:, here], out=error[:, here])
     if covered < columns:
-        rows = factor.transposed(covered, columns)
-        total = rows[:, :, :covered] @ error[:, :covered]
-        error[:, covered:] = -torch.linalg.solve_triangular(
-            rows[:, :, covered:], total, upper=False
-        )
-    mask = pruner.mask(columns)
-    return (weight - error).masked_fill_(~mask, 0), mask
+        earlier = upper[:, :covered, covered:].mT @ error[:, :covered]
+        rest = upper[:, covered:, covered:].mT
+        change = torch.linalg.solve_triangular(rest, earlier, upper=False)
+        pruned[:, covered:] = weight[:, covered:] + change
+    return pruned, mask
 
 
 def _inverse_within_groups(local: Tensor, size: int) -> Tensor:
