@@ -6,6 +6,7 @@ are made for a whole block at once, so that pruning a group takes six operations
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import combinations
 from math import comb
 from typing import Protocol
@@ -56,8 +57,12 @@ class BlockPruner(Protocol):
         ...
 
 
-def block_pruner(pattern: Pattern, *, joint: bool) -> BlockPruner:
+def block_pruner(pattern: Pattern, device: torch.device, *, joint: bool) -> BlockPruner:
     """The pruner that fits the pattern; `UserError` if joint selection has too many masks."""
+    if isinstance(pattern, NM) and pattern.group == 4 and not joint and _has_triton(device):
+        from sparsecnn.pruning.fused import FusedPruner
+
+        return FusedPruner(pattern)
     if isinstance(pattern, NM) and comb(pattern.group, pattern.kept) <= MAX_MASKS:
         return _EnumeratedPruner(pattern, joint=joint)
     if joint:
@@ -66,6 +71,15 @@ def block_pruner(pattern: Pattern, *, joint: bool) -> BlockPruner:
             f"{MAX_MASKS}: use selection 'diagonal'"
         )
     return _ColumnwisePruner(pattern)
+
+
+def _has_triton(device: torch.device) -> bool:
+    return (
+        device.type == "cuda"
+        and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(device) >= (7, 0)
+        and find_spec("triton") is not None
+    )
 
 
 class _EnumeratedPruner:
@@ -131,7 +145,8 @@ class _ColumnwisePruner:
 
 def _grouped(matrix: Tensor, size: int) -> Tensor:
     """View (groups, B, any) as (groups, B / size, size, any)."""
-    return matrix.unflatten(1, (-1, size))
+    view: Tensor = matrix.unflatten(1, (-1, size))
+    return view
 
 
 def _all_masks(pattern: NM) -> Tensor:

@@ -38,14 +38,13 @@ class Factor:
     def solve(self, right: Tensor) -> Tensor:
         """Compute right (H + damping)^-1, for `right` of shape (groups, rows, columns)."""
         half = torch.linalg.solve_triangular(self.upper.mT, right, upper=False, left=False)
-        return torch.linalg.solve_triangular(self.upper, half, upper=True, left=False)
+        solution: Tensor = torch.linalg.solve_triangular(self.upper, half, upper=True, left=False)
+        return solution
 
     def inverse(self) -> Tensor:
         """(H + damping)^-1, shape (groups, columns, columns)."""
-        identity = torch.eye(
-            self.upper.shape[-1], dtype=self.upper.dtype, device=self.upper.device
-        )
-        inverse = torch.linalg.solve_triangular(self.upper, identity, upper=True)
+        identity = torch.eye(self.upper.shape[-1], dtype=self.upper.dtype, device=self.upper.device)
+        inverse: Tensor = torch.linalg.solve_triangular(self.upper, identity, upper=True)
         return inverse.mT @ inverse
 
 

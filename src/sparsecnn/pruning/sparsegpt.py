@@ -59,7 +59,7 @@ class SparseGPT:
 
     def _solve(self, problem: Problem) -> Solution:
         weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()
-        pruner = block_pruner(problem.pattern, joint=self.selection == "joint")
+        pruner = block_pruner(problem.pattern, weight.device, joint=self.selection == "joint")
         pruned, mask = _sweep(weight, problem, pruner, self.block_size)
         factor = problem.curvature.factor
         return Solution(pruned.mT, mask.mT, factor.damping, factor.notes)
