@@ -1,12 +1,15 @@
-"""Speed of the SparseGPT solver and of the Hessian, each against a plain counterpart.
+"""Speed of pruning: the SparseGPT solver, the Hessian, and a whole model.
 
 Solver: against the published algorithm as a loop over columns with one rank-1 update each, on
 every layer shape of VGG-16 and ResNet-18, with the same Hessians in the same dtype. Both sides
 run in turn in this process; printed are medians, ratios, and the distance to the floor: the
 operations of one Cholesky factorisation and of the updates of all later columns, at the rate
-that a plain matrix product reaches here. Hessian: against that plain matrix product.
+that a plain matrix product reaches here. Hessian: against that plain matrix product. Whole
+model: `prune` of ResNet-18 with sequential calibration, for the dense network's outputs, kept
+weights refitted; against the time of two forward passes, which it cannot do without.
 
     python benchmarks/pruning.py --models resnet18 --threads 2 --repeats 5
+    python benchmarks/pruning.py --parts model --images 1024
 """
 
 import argparse
@@ -18,9 +21,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from sparsecnn import prune
 from sparsecnn.models.resnet import resnet18
 from sparsecnn.models.vgg import vgg16
+from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
 from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.moments import LayerMoments
 from sparsecnn.pruning.patterns import NM
@@ -29,15 +35,19 @@ from sparsecnn.pruning.sparsegpt import SparseGPT
 
 MODELS = {"resnet18": resnet18, "vgg16": vgg16}
 DAMPING = 0.01
+PARTS = ("solver", "hessian", "model")
+BATCH = 128
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=1024, help="calibration images of a model")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -48,9 +58,13 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {name}, {arguments.threads} threads, {rate / 1e9:.0f} GFLOP/s"
     )
-    for model in arguments.models:
-        compare_solvers(model, arguments.width, device, arguments.repeats, rate)
-    compare_hessians(arguments.width, device, arguments.repeats)
+    if "solver" in arguments.parts:
+        for model in arguments.models:
+            compare_solvers(model, arguments.width, device, arguments.repeats, rate)
+    if "hessian" in arguments.parts:
+        compare_hessians(arguments.width, device, arguments.repeats)
+    if "model" in arguments.parts:
+        time_model(arguments.width, device, arguments.images)
 
 
 def compare_solvers(
@@ -85,6 +99,25 @@ def compare_hessians(width: float, device: torch.device, repeats: int) -> None:
             [partial(torch.mm, matrix.T, matrix), partial(moments.add, images)], device, repeats
         )
         print(f"{channels:>5} channels {side:>3} px {mine:8.3f} s {product / mine:6.2f}")
+
+
+def time_model(width: float, device: torch.device, images: int) -> None:
+    """Print the seconds of one call of `prune`, of its solvers, and of two forward passes."""
+    coarse = torch.randn(images, 3, 8, 8, device=device)
+    batches = functional.interpolate(coarse, scale_factor=4, mode="bilinear").split(BATCH)
+    model = resnet18(num_classes=10, width=width).to(device).eval()
+    recalibrate_batchnorm(model, batches)
+    with torch.no_grad():
+        (forward,) = interleaved([lambda: [model(batch) for batch in batches]], device, 1)
+    result = prune(model, batches, calibration="sequential", target="dense", refit=True)
+    solving = sum(layer.seconds for layer in result.layers)
+    print(f"\nprune(resnet18 x {width:g}), {images} images: {result.seconds:.1f} s")
+    print(
+        f"  gathering inputs and Hessians {result.seconds - solving:.1f} s, solving {solving:.1f} s"
+    )
+    print(
+        f"  two forward passes {2 * forward:.1f} s, {result.seconds / (2 * forward):.1f} times less"
+    )
 
 
 def shapes(name: str, width: float) -> Counter[tuple[int, int]]:

@@ -11,6 +11,7 @@ from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.device import choose_device
 from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.models.network import Architecture, build
+from sparsecnn.pruning import blocks
 from sparsecnn.registry import names
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
@@ -60,6 +61,18 @@ def test_pruning_on_a_gpu_agrees_with_the_cpu(dataset, model, method):
     for name, mask in masks[0].items():
         assert (mask == masks[1][name].cpu()).float().mean() > 0.99
     assert abs(accuracies[0] - accuracies[1]) < 2
+
+
+@pytest.mark.parametrize("pattern", ["1:4", "2:4", "3:4"])
+def test_the_fused_kernel_gives_the_masks_of_the_plain_path(monkeypatch, pattern):
+    layer = torch.nn.Linear(192, 100).cuda()
+    inputs = torch.randn(512, 192, device="cuda").relu()
+    copies = [copy.deepcopy(layer), layer]
+    fused = prune(copies[0], [inputs], pattern=pattern, precision="float64")
+    monkeypatch.setattr(blocks, "_has_triton", lambda device: False)
+    plain = prune(copies[1], [inputs], pattern=pattern, precision="float64")
+    assert torch.equal(fused.masks[""], plain.masks[""])
+    torch.testing.assert_close(copies[0].weight, copies[1].weight)
 
 
 def test_augmentation_does_not_depend_on_the_device():
