@@ -179,7 +179,9 @@ def ablation_config(chosen: Sequence[str] = tuple(INGREDIENTS)) -> dict[str, Any
     }
     schema = yaml.safe_load((ROOT / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
     models = {model: {"width": 0.25} for model in FRAGILITY}
-    return complete_config({"models": models, "regimes": BUDGETS, "variants": variants}, schema)
+    published = {"calibration": "independent", "target": "own", "refit": False}
+    config = {"models": models, "regimes": BUDGETS, "variants": variants}
+    return complete_config(config | {"methods": {"sparsegpt": published}}, schema)
 
 
 def ablation_values(

@@ -1,4 +1,6 @@
 import copy
+from dataclasses import asdict
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,9 @@ import yaml
 
 import sparsecnn
 from sparsecnn.errors import UserError
+from sparsecnn.pruning import prune
+from sparsecnn.pruning.problem import Companions
+from sparsecnn.registry import names, resolve
 from sparsecnn.study.config import complete_config, variant_settings
 
 ROOT = Path(sparsecnn.__file__).parents[2]
@@ -38,6 +43,16 @@ def test_the_default_is_the_reference_study_and_names_every_key():
 def test_every_shipped_study_is_valid_and_named_after_its_file(path):
     config = complete(**yaml.safe_load(path.read_text()))
     assert config["study"] == path.stem
+
+
+@pytest.mark.parametrize("name", names("method"))
+def test_the_defaults_of_a_method_are_those_of_the_library(name):
+    method = resolve("method", name)()
+    arguments = {key: p.default for key, p in signature(prune).parameters.items()}
+    companions = asdict(getattr(method, "companions", Companions()))
+    library = {**arguments, **companions, **asdict(method)}
+    for key, value in complete_config(DEFAULT | {"methods": {}}, SCHEMA)["methods"][name].items():
+        assert value == library[key], key
 
 
 def test_every_key_has_a_description():

@@ -91,7 +91,7 @@ def test_pruned_linear_layer_is_the_textbook_result(batches: list[Tensor]) -> No
     joined = torch.cat(inputs)
     weight = layer.weight.detach().clone()
     expected, mask = textbook_sparsegpt(weight, 2 / 60 * joined.T @ joined, 2, 4, 16, 0.05)
-    result = prune(layer, inputs, damping=0.05)
+    result = prune(layer, inputs, damping=0.05, calibration="independent", refit=False)
     assert torch.equal(result.masks[""], mask)
     torch.testing.assert_close(layer.weight.detach().double(), expected, rtol=0, atol=1e-5)
     error = joined @ (weight - layer.weight.detach()).T
@@ -102,8 +102,8 @@ def test_pruned_linear_layer_is_the_textbook_result(batches: list[Tensor]) -> No
 
 def test_batches_may_be_split_at_will(model: Network, batches: list[Tensor]) -> None:
     other = copy.deepcopy(model)
-    first = prune(model, batches)
-    second = prune(other, [torch.cat(batches)], memory_mb=0.01)
+    first = prune(model, batches, precision="float64")
+    second = prune(other, [torch.cat(batches)], memory_mb=0.01, precision="float64")
     for name, mask in first.masks.items():
         assert torch.equal(mask, second.masks[name])
     for name, value in model.state_dict().items():
@@ -214,13 +214,34 @@ def test_every_variant_of_the_ablation_improves_on_magnitude(
         "exact_obs": {"method": "exact_obs"},
     }
     errors = {}
+    plain: dict[str, Any] = {"calibration": "independent", "refit": False}
     for name, options in settings.items():
-        result = prune(copy.deepcopy(model), batches, include=["shared"], **options)
+        chosen = {"include": ["shared"], **plain, **options}
+        result = prune(copy.deepcopy(model), batches, **chosen)
         errors[name] = result.layers[1].relative_error or 0.0
     best_without_change = errors.pop("magnitude")
     assert max(errors.values()) < best_without_change
     assert errors["refit"] < errors["sparsegpt"]
     assert errors["joint, refit"] < errors["joint"]
+
+
+def test_what_is_not_said_is_what_serves_the_method_best(
+    model: Network, batches: list[Tensor]
+) -> None:
+    best: dict[str, Any] = {"calibration": "sequential", "target": "dense", "refit": True}
+    plain: dict[str, Any] = {"calibration": "independent", "target": "own", "refit": False}
+    for method, said, expected in (
+        ("sparsegpt", {}, best),
+        ("sparsegpt", {"calibration": "independent"}, plain | {"refit": True}),
+        ("sparsegpt", {"target": "own"}, best | {"target": "own"}),
+        ("magnitude", {}, plain),
+        ("wanda", {"calibration": "sequential"}, plain | {"calibration": "sequential"}),
+    ):
+        one, other = copy.deepcopy(model), copy.deepcopy(model)
+        prune(one, batches, method=method, **said)
+        prune(other, batches, method=method, **expected)
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name])
 
 
 def test_include_restricts(model: Network, batches: list[Tensor]) -> None:

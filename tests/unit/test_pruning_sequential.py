@@ -1,5 +1,6 @@
 import copy
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -145,10 +146,11 @@ def test_without_pruned_layers_before_it_sequential_is_independent(batches: list
     torch.manual_seed(0)
     model = Branches()
     other = copy.deepcopy(model)
-    one = prune(model, batches, include=["second"])
+    chosen: dict[str, Any] = {"include": ["second"], "precision": "float64"}
+    one = prune(model, batches, calibration="independent", **chosen)
     for target in ("own", "dense"):
         trial = copy.deepcopy(other)
-        two = prune(trial, batches, include=["second"], calibration="sequential", target=target)
+        two = prune(trial, batches, calibration="sequential", target=target, **chosen)
         assert torch.equal(one.masks["second"], two.masks["second"])
         torch.testing.assert_close(trial.second.weight, model.second.weight, rtol=1e-4, atol=1e-5)
         assert two.layers[1].relative_error == pytest.approx(one.layers[1].relative_error, rel=1e-3)
@@ -187,7 +189,7 @@ def test_batches_that_part_ways_are_refused() -> None:
     inputs = [torch.randn(4, 8), torch.randn(8, 8)]
     with pytest.raises(UserError, match="one batch reached layer 'cell' while another"):
         prune(Fork(), inputs, calibration="sequential")
-    prune(Fork(), inputs)
+    prune(Fork(), inputs, calibration="independent")
 
 
 @pytest.mark.parametrize(

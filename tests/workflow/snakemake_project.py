@@ -21,7 +21,7 @@ TINY = {
     "seeds": [0],
     "training": {"batch_size": 32, "crop_padding": 1, "horizontal_flip": False},
     "calibration": {"images": 64},
-    "variants": {"magnitude_bn": None, "sparsegpt_dense_target": None},
+    "variants": {"magnitude_bn": None, "sparsegpt_published": None},
     "device": "cpu",
     "threads": 1,
 }

@@ -15,7 +15,7 @@ from sparsecnn.pruning.calibration import gather
 from sparsecnn.pruning.layer import LayerSettings, describe, prune_layer
 from sparsecnn.pruning.layouts import check_layout
 from sparsecnn.pruning.patterns import parse_pattern
-from sparsecnn.pruning.problem import Method
+from sparsecnn.pruning.problem import Companions, Method
 from sparsecnn.pruning.result import PruningResult
 from sparsecnn.pruning.selection import count_uses, find_layers, reasons_to_stay_dense
 from sparsecnn.pruning.state import evaluating, full_precision, restored_on_error
@@ -38,9 +38,9 @@ def prune(
     coverage: str = "all",
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    calibration: str = "independent",
-    target: str = "own",
-    refit: bool = False,
+    calibration: str | None = None,
+    target: str | None = None,
+    refit: bool | None = None,
     bias_correction: bool = False,
     damping: float = 0.01,
     precision: str = "float32",
@@ -77,6 +77,9 @@ def prune(
         errors of the layers before it.
     refit
         Once the mask is final, replace the kept weights by the exact least-squares solution.
+        Of these three, None stands for what serves the method best: ``sequential``, ``dense``
+        and True for sparsegpt, and ``independent``, ``own`` and False for every other. The
+        published SparseGPT is ``calibration="independent", refit=False``.
     bias_correction
         Shift biases so that the mean output is the wanted one (of use where no batch norm that
         will be re-estimated follows).
@@ -103,12 +106,17 @@ def prune(
     if damping < 0:
         raise UserError(f"damping must not be negative: {damping}")
     check_layout(layout)
+    built = _build_method(method, options)
+    best: Companions = getattr(built, "companions", Companions())
+    calibration = best.calibration if calibration is None else calibration
+    if target is None:
+        target = best.target if calibration == "sequential" else "own"
     settings = LayerSettings(
-        method=_build_method(method, options),
+        method=built,
         pattern=parse_pattern(pattern),
         layout=layout,
         damping=damping,
-        refit=refit,
+        refit=best.refit if refit is None else refit,
         bias_correction=bias_correction,
     )
     found = find_layers(model, exclude)

@@ -42,8 +42,21 @@ class Solution:
     """What had to be done to keep the numbers sound, in words."""
 
 
+@dataclass(frozen=True)
+class Companions:
+    """What a method is combined with unless the caller of `prune` says otherwise."""
+
+    calibration: str = "independent"
+    target: str = "own"
+    refit: bool = False
+
+
 class Method(Protocol):
-    """A pruning method: a frozen dataclass whose fields are its options."""
+    """A pruning method: a frozen dataclass whose fields are its options.
+
+    One that is best combined with more than it says in `Companions()` has a class attribute
+    `companions`.
+    """
 
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""

@@ -152,7 +152,8 @@ def _wrong_combinations(config: Mapping[str, Any], settings: Mapping[str, Any]) 
     if not group and not 0 < float(pattern.partition("%")[0]) < 100:
         yield f"pattern: {pattern!r} must remove more than 0% and less than 100%"
     if settings.get("target") == "dense" and settings["calibration"] != "sequential":
-        yield "target: 'dense' needs calibration: sequential"
+        given = settings["calibration"]
+        yield f"target: 'dense' needs calibration: sequential; with {given}, write target: own"
     for key in sorted(set(settings) - _keys_of(config, method)):
         yield f"{key}: method {method} has no such setting"
 
