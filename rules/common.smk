@@ -4,6 +4,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 
 import yaml
@@ -21,7 +22,7 @@ os.environ.update(
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import UserError
 from sparsecnn.registry import module_of
-from sparsecnn.study.config import complete_config, variant_settings
+from sparsecnn.study.config import budgets, complete_config, variant_settings
 
 
 def checked_config():
@@ -38,7 +39,7 @@ digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
 RESULTS = f"results/{study['study']}"
 LOGS = f"logs/{study['study']}"
 BENCHMARKS = f"{RESULTS}/.benchmarks"
-NETWORK = "{model}/epochs-{epochs}/seed-{seed}"
+NETWORK = "{model}/{recipe}/epochs-{epochs}/seed-{seed}"
 
 # Dataset, calibration sets and dense networks may be those of another study.
 baselines = study["baselines"] or study["study"]
@@ -52,6 +53,7 @@ CALIBRATION = f"{BASE}/calibration/seed-{{seed}}.safetensors"
 
 wildcard_constraints:
     model="|".join(study["models"]),
+    recipe="|".join(study["recipes"]),
     epochs=r"\d+",
     seed=r"\d+",
     variant="|".join(study["variants"]),
@@ -59,17 +61,22 @@ wildcard_constraints:
 
 
 def networks(pattern, variants):
-    """`pattern` filled in for every trained network (once per budget) and variant."""
-    budgets = {
-        (model, regime[model])
+    """`pattern` filled in for every trained network (once per training) and variant."""
+    trainings = {
+        (model, regime["recipe"], epochs)
         for regime in study["regimes"].values()
-        for model in study["models"]
+        for model, epochs in budgets(regime).items()
     }
     return [
         pattern.format(
-            model=model, epochs=epochs, seed=seed, variant=variant, network=variant
+            model=model,
+            recipe=recipe,
+            epochs=epochs,
+            seed=seed,
+            variant=variant,
+            network=variant,
         )
-        for model, epochs in sorted(budgets)
+        for model, recipe, epochs in sorted(trainings)
         for seed in study["seeds"]
         for variant in variants
     ]
@@ -77,8 +84,24 @@ def networks(pattern, variants):
 
 def gpus():
     """GPUs that a computing job asks for: none where it would run on the CPU."""
-    here = shutil.which("nvidia-smi") is not None
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    here = shutil.which("nvidia-smi") is not None and not hidden
     return int(study["device"] == "cuda" or (study["device"] == "auto" and here))
+
+
+def gpus_here():
+    """How many GPUs of this machine may be used."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return len(allowed.split(","))
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return max(1, listed.stdout.count("GPU "))
+
+
+# Unless told otherwise, one job at a time on each GPU; on a cluster its scheduler decides.
+if workflow.is_main_process and workflow.local_exec and gpus():
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", gpus_here())
 
 
 def compute(mem_mb, runtime):
@@ -97,7 +120,8 @@ def training_settings(wildcards):
         "width": study["models"][wildcards.model]["width"],
         "epochs": int(wildcards.epochs),
         "seed": int(wildcards.seed),
-        "recipe": study["training"],
+        "recipe": wildcards.recipe,
+        "training": study["recipes"][wildcards.recipe] | study["training"],
     }
 
 

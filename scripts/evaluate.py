@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, read_table, write_json
 from sparsecnn.data.dataset import load_dataset
-from sparsecnn.device import choose_device, device_name
+from sparsecnn.device import device_name, use_device
 from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.evaluation.verification import network_sparsity, verify_pattern
 from sparsecnn.job import run_job
@@ -32,10 +32,10 @@ def main(
     images, normalization, images_manifest = load_dataset(dataset)
     rows = read_table(layers, parent) if layers else []
     verify_pattern(model.state_dict(), rows)
-    on = choose_device(device)
-    result = evaluate(
-        model, images.test_images, images.test_labels, normalization, len(images.classes), on
-    )
+    with use_device(device) as on:
+        result = evaluate(
+            model, images.test_images, images.test_labels, normalization, len(images.classes), on
+        )
     logger.info(
         "top-1 accuracy %.2f %%, loss %.4f on %d images", result.top1, result.loss, result.n
     )
@@ -43,6 +43,7 @@ def main(
     value = {
         "model": made["model"],
         "width": made["width"],
+        "recipe": made["recipe"],
         "epochs": made["epochs"],
         "seed": made["seed"],
         "variant": settings["variant"],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, write_table, write_tensors
 from sparsecnn.data.calibration import batches, load_calibration
-from sparsecnn.device import choose_device, device_name
+from sparsecnn.device import device_name, use_device
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
 from sparsecnn.pruning import prune
@@ -31,15 +31,16 @@ def main(
     """Prune the dense network on its calibration set; write its weights and its layers."""
     model, parent = read_network(dense, "dense")
     images, calibration_manifest = load_calibration(calibration)
-    on = choose_device(device)
-    model.to(on)
-    inputs = batches(images, batch_size=256, device=on)
     options = {k: v for k, v in settings.items() if k != "bn_recalibration"}
-    result = prune(model, inputs, **options)
-    logger.info("pruned %d of %d layers", len(result.masks), len(result.layers))
-    if settings["bn_recalibration"]:
-        count = recalibrate_batchnorm(model, inputs)
-        logger.info("re-estimated the statistics of %d batch-norm layers", count)
+    with use_device(device) as on:
+        model.to(on)
+        inputs = batches(images, batch_size=256, device=on)
+        result = prune(model, inputs, **options)
+        logger.info("pruned %d of %d layers", len(result.masks), len(result.layers))
+        if settings["bn_recalibration"]:
+            count = recalibrate_batchnorm(model, inputs)
+            logger.info("re-estimated the statistics of %d batch-norm layers", count)
+        model.cpu()
     manifest = Manifest(
         kind="pruned",
         settings={**parent.settings, "pruning": settings},

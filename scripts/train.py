@@ -1,15 +1,17 @@
 """Train one dense network (rule `train`)."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, write_table, write_tensors
 from sparsecnn.data.dataset import load_dataset
-from sparsecnn.device import choose_device, device_name
+from sparsecnn.device import device_name, precision, use_device
 from sparsecnn.job import run_job
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.seeding import derive_seed
+from sparsecnn.training.checkpoint import Checkpoints
+from sparsecnn.training.interruption import stop_requests
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 def main(
     dataset: Path, dense: Path, history: Path, settings: dict[str, Any], code: str, device: str
 ) -> None:
-    """Train from scratch; write the last epoch's weights and the history."""
+    """Train from scratch, or from the last checkpoint; write the final weights and the history."""
     images, normalization, parent = load_dataset(dataset)
     architecture = Architecture(
         model=settings["model"],
@@ -28,20 +30,38 @@ def main(
         num_classes=len(images.classes),
         image_size=images.train_images.shape[-1],
     )
-    seed, on = settings["seed"], choose_device(device)
-    model = build(architecture, derive_seed(seed, "initialisation"))
-    recipe = Recipe(**settings["recipe"])
-    records = train(model, images, normalization, recipe, settings["epochs"], seed, on)
-    manifest = Manifest(
-        kind="dense",
-        settings={**settings, "architecture": asdict(architecture)},
-        code=code,
-        parents={"dataset": parent.content},
-        files={history.name: write_table(history, [asdict(record) for record in records])},
-        device=device_name(on),
-        seconds=sum(record.seconds for record in records),
-    )
-    write_tensors(dense, model.state_dict(), manifest)
+    model = build(architecture, derive_seed(settings["seed"], "initialisation"))
+    training = settings["training"]
+    recipe = Recipe(**{field.name: training[field.name] for field in fields(Recipe)})
+    with use_device(device, deterministic=training["deterministic"]) as on, stop_requests() as stop:
+        number_format = precision(training["precision"], on)
+        manifest = Manifest(
+            kind="dense",
+            settings={
+                **settings,
+                "architecture": asdict(architecture),
+                "precision": str(number_format).removeprefix("torch."),
+            },
+            code=code,
+            parents={"dataset": parent.content},
+            device=device_name(on),
+        )
+        # Beside the outputs, not among them: Snakemake deletes outputs of jobs that did not end.
+        with Checkpoints(dense.with_name("checkpoints"), manifest) as checkpoints:
+            records = train(
+                model,
+                *(images, normalization, recipe, settings["epochs"], settings["seed"], on),
+                precision=number_format,
+                compiled=training["compile"],
+                checkpoints=checkpoints,
+                stop=stop,
+            )
+            files = {history.name: write_table(history, [asdict(record) for record in records])}
+            seconds = sum(record.seconds for record in records)
+            write_tensors(
+                dense, model.state_dict(), replace(manifest, files=files, seconds=seconds)
+            )
+            checkpoints.remove()
 
 
 if __name__ == "__main__":

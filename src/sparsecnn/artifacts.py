@@ -8,6 +8,7 @@ Reading recomputes it: a truncated or altered file is refused by name.
 """
 
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -66,12 +67,20 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], manifest: Manifes
 
     Returns the manifest as stored. Raises `UserError` when the disk refuses the file.
     """
-    from safetensors.torch import save_file  # torch takes seconds to import; JSON stages skip it
+    # torch takes seconds to import; JSON stages skip it.
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def save(temporary: Path) -> None:
+        try:
+            save_file(stored, temporary, metadata=header)
+        except SafetensorError as error:  # how it reports a full disk
+            raise OSError(str(error).rpartition("I/O error: ")[2]) from error
 
     stored = {name: t.detach().cpu().contiguous() for name, t in sorted(tensors.items())}
     manifest = _complete(manifest, _tensor_content(stored))
     header = {_HEADER_KEY: json.dumps(asdict(manifest), sort_keys=True)}
-    atomic_write(path, lambda temporary: save_file(stored, temporary, metadata=header))
+    atomic_write(path, save)
     return manifest
 
 
@@ -160,6 +169,15 @@ def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what a process killed in `atomic_write` left beside `path`.
+
+    Only for files that nobody else is writing now.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

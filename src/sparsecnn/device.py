@@ -1,24 +1,68 @@
 """Choosing the device, and making what it computes repeatable."""
 
+import getpass
 import logging
 import os
 import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from sparsecnn.errors import UserError
+from sparsecnn.gpus import claim_gpu
 
 logger = logging.getLogger(__name__)
 
 ALLOWED = ("auto", "cpu", "cuda", "mps")
 
 
-def choose_device(setting: str) -> torch.device:
-    """The device that `setting` names: one of auto, cpu, cuda, mps.
+@contextmanager
+def use_device(setting: str, *, deterministic: bool = True) -> Iterator[torch.device]:
+    """The device that `setting` names: one of auto, cpu, cuda, mps; for the block to use.
 
-    `auto` takes CUDA, then MPS, then the CPU. Also asks torch for deterministic algorithms.
+    `auto` takes CUDA, then MPS, then the CPU. Of several GPUs it is the one that the fewest jobs
+    of this user's are on; CUDA_VISIBLE_DEVICES says which there are to choose from. Also asks
+    torch for deterministic algorithms, unless told otherwise.
+
     Raises `UserError` if the named device is not there.
     """
+    name = _available(setting)
+    if deterministic:
+        _make_deterministic(name)
+    else:
+        torch.backends.cudnn.benchmark = True
+    if name != "cuda":
+        yield torch.device(name)
+        return
+    gpus = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
+    with claim_gpu(gpus, Path(tempfile.gettempdir()) / f"sparsecnn-{getpass.getuser()}") as index:
+        torch.cuda.set_device(index)
+        logger.info("on GPU %d of %d, %s", index, len(gpus), torch.cuda.get_device_name(index))
+        yield torch.device("cuda", index)
+
+
+def device_name(device: torch.device) -> str:
+    """What to record in a manifest: the GPU's name, or the processor's architecture."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.machine()})"
+
+
+def precision(setting: str, device: torch.device) -> torch.dtype:
+    """The number format that `setting` names: one of auto, float32, bfloat16.
+
+    `auto` takes bfloat16 on GPUs that compute in it, float32 elsewhere.
+    """
+    if setting == "auto":
+        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[setting]
+
+
+def _available(setting: str) -> str:
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -30,15 +74,7 @@ def choose_device(setting: str) -> torch.device:
         raise UserError(f"device {setting!r}: choose one of {', '.join(ALLOWED)}")
     if not available[setting]:
         raise UserError(f"device: {setting} was asked for but torch finds none; use device: auto")
-    _make_deterministic(setting)
-    return torch.device(setting)
-
-
-def device_name(device: torch.device) -> str:
-    """What to record in a manifest: the GPU's name, or the processor's architecture."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()})"
+    return setting
 
 
 def _make_deterministic(device: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from sparsecnn.artifacts import remove_leftovers
 from sparsecnn.errors import UserError
 
 logger = logging.getLogger("sparsecnn")
@@ -19,10 +20,14 @@ def run_job(job: Any, main: Callable[..., None]) -> None:
     `main` states what it needs in its signature: paths arrive as `Path` (lists of paths as
     lists), params as they are, `threads` as an int, string resources such as `device` by name.
     What is logged goes to the terminal and to the rule's log file. A `UserError` ends the job
-    with one line; any other exception with its traceback, also in the log.
+    with one line; any other exception with its traceback, also in the log. Half-written files
+    of a killed predecessor are deleted first.
     """
     _start_logging(Path(job.log[0]))
     started = time.monotonic()
+    for output in dict(job.output.items()).values():
+        for path in [output] if isinstance(output, str) else output:
+            remove_leftovers(Path(path))
     try:
         main(**_arguments(job, main))
     except UserError as error:

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from sparsecnn import prune
-from sparsecnn.data.augmentation import augment, normalize
+from sparsecnn.data.augmentation import AugmentedImages
 from sparsecnn.data.dataset import Dataset, Normalization
-from sparsecnn.device import choose_device
+from sparsecnn.device import precision, use_device
+from sparsecnn.errors import UserError
 from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning import blocks
@@ -21,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device"),
 ]
 HALF = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-RECIPE = Recipe(64, 0.02, 0.9, 5e-4, crop_padding=4, horizontal_flip=True)
+RECIPE = Recipe(batch_size=64, learning_rate=0.02)
 
 
 @pytest.fixture
@@ -36,12 +37,14 @@ def dataset():
 
 @pytest.mark.parametrize("model", names("model"))
 def test_training_on_a_gpu_gives_the_same_bits_twice(dataset, model):
-    device = choose_device("cuda")
     runs = []
-    for _ in range(2):
-        network = build(Architecture(model, 0.25, 10, 32))
-        history = train(network, dataset, HALF, RECIPE, epochs=2, seed=0, device=device)
-        runs.append({name: t.cpu() for name, t in network.state_dict().items()})
+    with use_device("cuda") as device:
+        for _ in range(2):
+            network = build(Architecture(model, 0.25, 10, 32))
+            history = train(
+                network, dataset, HALF, RECIPE, 2, 0, device, precision=precision("auto", device)
+            )
+            runs.append({name: t.cpu() for name, t in network.state_dict().items()})
     assert history[-1].loss < history[0].loss
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
@@ -52,11 +55,12 @@ def test_pruning_on_a_gpu_agrees_with_the_cpu(dataset, model, method):
     network = build(Architecture(model, 0.25, 10, 32)).eval()
     inputs = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     masks, accuracies = [], []
-    for device in (torch.device("cpu"), choose_device("cuda")):
-        pruned = copy.deepcopy(network).to(device)
-        masks.append(prune(pruned, [inputs.to(device)], method=method).masks)
-        result = evaluate(pruned, dataset.test_images, dataset.test_labels, HALF, 10, device)
-        accuracies.append(result.top1)
+    for name in ("cpu", "cuda"):
+        with use_device(name) as device:
+            pruned = copy.deepcopy(network).to(device)
+            masks.append(prune(pruned, [inputs.to(device)], method=method).masks)
+            result = evaluate(pruned, dataset.test_images, dataset.test_labels, HALF, 10, device)
+            accuracies.append(result.top1)
     assert masks[0].keys() == masks[1].keys()
     for name, mask in masks[0].items():
         assert (mask == masks[1][name].cpu()).float().mean() > 0.99
@@ -77,10 +81,37 @@ def test_the_fused_kernel_gives_the_masks_of_the_plain_path(monkeypatch, pattern
 
 def test_augmentation_does_not_depend_on_the_device():
     images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
-    drawn = [
-        augment(images.to(device), torch.Generator().manual_seed(0), 4, horizontal_flip=True)
-        for device in ("cpu", "cuda")
-    ]
-    assert drawn[1].is_cuda
-    assert torch.equal(drawn[0], drawn[1].cpu())
-    torch.testing.assert_close(normalize(drawn[1], HALF).cpu(), normalize(drawn[0], HALF))
+    batches = []
+    for device in map(torch.device, ("cpu", "cuda")):
+        source = AugmentedImages(
+            images, HALF, device, crop_padding=4, horizontal_flip=True, cutout=8
+        )
+        drawn = source.draw(64, torch.Generator().manual_seed(0))
+        batches.append(source.batch(torch.arange(64, device=device), drawn))
+    assert batches[1].is_cuda
+    torch.testing.assert_close(batches[1].cpu(), batches[0])
+
+
+def test_divergence_on_a_gpu_names_the_step(dataset):
+    wild = Recipe(batch_size=8, learning_rate=1e30)
+    network = build(Architecture("custom_cnn", 0.25, 10, 32))
+    with (
+        use_device("cuda") as device,
+        pytest.raises(UserError, match=r"diverged in epoch 1/3, step [2-9]:"),
+    ):
+        train(network, dataset, HALF, wild, epochs=3, seed=0, device=device)
+
+
+def test_too_large_a_batch_is_one_line(dataset):
+    network = build(Architecture("custom_cnn", 0.25, 10, 32))
+    with use_device("cuda") as device:
+        free = torch.cuda.mem_get_info(device)[0]
+        fraction = 32 * 2**20 / torch.cuda.get_device_properties(device).total_memory
+        assert free > 64 * 2**20
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(fraction)
+        try:
+            with pytest.raises(UserError, match="batches of 64 images; lower batch_size"):
+                train(network, dataset, HALF, RECIPE, epochs=1, seed=0, device=device)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import yaml
 
 from sparsecnn.artifacts import Manifest
 from sparsecnn.study.claims import judge
-from sparsecnn.study.config import complete_config
+from sparsecnn.study.config import budgets, complete_config
 from sparsecnn.study.metrics import Results, collect, provenance
 from sparsecnn.study.reference import read_reference
 from sparsecnn.study.report import render, report_context
+from sparsecnn.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ("accuracy", "drop", "layer_error", "ablation")
@@ -46,6 +48,7 @@ def metric(model: str, epochs: int, seed: int, variant: str, top1: float, **othe
     value = {
         "model": model,
         "width": 0.25,
+        "recipe": "reference",
         "epochs": epochs,
         "seed": seed,
         "variant": variant,
@@ -70,7 +73,7 @@ def metric(model: str, epochs: int, seed: int, variant: str, top1: float, **othe
 
 def metrics(
     seeds: Sequence[int] = (0, 1, 2),
-    regimes: Mapping[str, Mapping[str, int]] = BUDGETS,
+    regimes: Mapping[str, Mapping[str, Any]] = BUDGETS,
     variants: Sequence[str] = tuple(VARIANTS),
     **other: Any,
 ) -> list[Any]:
@@ -86,8 +89,8 @@ def metrics(
             round(TOP1[regime, model][k] + (0.11 + 0.07 * k + 0.01 * epochs) * ((seed % 3) - 1), 2),
             **other,
         )
-        for regime, budgets in regimes.items()
-        for model, epochs in budgets.items()
+        for regime, own in regimes.items()
+        for model, epochs in budgets(own).items()
         for seed in seeds
         for k, variant in enumerate(names)
         if variant == "dense" or variant in variants
@@ -96,7 +99,7 @@ def metrics(
 
 def results(
     seeds: Sequence[int] = (0, 1, 2),
-    regimes: Mapping[str, Mapping[str, int]] = BUDGETS,
+    regimes: Mapping[str, Mapping[str, Any]] = BUDGETS,
     variants: Sequence[str] = tuple(VARIANTS),
     values: Sequence[Any] | None = None,
     dataset: str = "CIFAR-10, JPEG q75",
@@ -107,7 +110,7 @@ def results(
         metrics(seeds, regimes, variants, **other) if values is None else values,
         study="example",
         dataset=dataset,
-        regimes=regimes,
+        regimes={name: {"recipe": "reference", **own} for name, own in regimes.items()},
         seeds=seeds,
         variants=variants,
     )
@@ -187,12 +190,12 @@ def ablation_config(chosen: Sequence[str] = tuple(INGREDIENTS)) -> dict[str, Any
 def ablation_values(
     config: Mapping[str, Any],
     seeds: Sequence[int] = (0,),
-    regimes: Mapping[str, Mapping[str, int]] = BUDGETS,
+    regimes: Mapping[str, Mapping[str, Any]] = BUDGETS,
 ) -> list[Any]:
     """metrics.json of every network of that configuration."""
     values = []
-    for (regime, budgets), seed in product(regimes.items(), seeds):
-        for model, epochs in budgets.items():
+    for (regime, training), seed in product(regimes.items(), seeds):
+        for model, epochs in budgets(training).items():
             dense = TOP1[regime, model][0] + 0.1 * seed
             values.append(metric(model, epochs, seed, "dense", dense))
             for name, own in config["variants"].items():
@@ -208,7 +211,7 @@ def ablation_values(
 def ablation_results(
     config: Mapping[str, Any],
     seeds: Sequence[int] = (0,),
-    regimes: Mapping[str, Mapping[str, int]] = BUDGETS,
+    regimes: Mapping[str, Mapping[str, Any]] = BUDGETS,
 ) -> Results:
     """The table of those metrics."""
     values = ablation_values(config, seeds, regimes)
@@ -255,7 +258,9 @@ def report(
     )
     row = table.rows[0]
     regimes = {
-        r: {c.model: table.epochs(c) for c in table.cells if c.regime == r} for r in table.regimes
+        r: {"recipe": "reference"}
+        | {c.model: table.epochs(c) for c in table.cells if c.regime == r}
+        for r in table.regimes
     }
     context = report_context(
         table,
@@ -270,14 +275,7 @@ def report(
             "models": {model: {"width": row.width} for model in table.models},
             "regimes": regimes,
             "seeds": table.seeds,
-            "training": {
-                "batch_size": 128,
-                "learning_rate": 0.01,
-                "momentum": 0.9,
-                "weight_decay": 0.0005,
-                "crop_padding": 4,
-                "horizontal_flip": True,
-            },
+            "recipes": {"reference": asdict(Recipe())},
             "calibration": {"images": 1024, "class_balanced": True},
             "pruning": {"layout": "channels", "bn_recalibration": False},
             "methods": {},

@@ -12,6 +12,7 @@ from sparsecnn.pruning import prune
 from sparsecnn.pruning.problem import Companions
 from sparsecnn.registry import names, resolve
 from sparsecnn.study.config import complete_config, variant_settings
+from sparsecnn.training.recipe import SCHEDULES, Recipe
 
 ROOT = Path(sparsecnn.__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "schemas/config.schema.yaml").read_text())
@@ -33,8 +34,18 @@ def complete(**overlay):
 
 def test_the_default_is_the_reference_study_and_names_every_key():
     config = complete()
-    assert config["regimes"]["under_trained"] == {"custom_cnn": 7, "vgg16": 5, "resnet18": 5}
-    assert config["regimes"]["fully_trained"] == {"custom_cnn": 30, "vgg16": 15, "resnet18": 15}
+    assert config["regimes"]["under_trained"] == {
+        "recipe": "reference",
+        "custom_cnn": 7,
+        "vgg16": 5,
+        "resnet18": 5,
+    }
+    assert config["regimes"]["fully_trained"] == {
+        "recipe": "reference",
+        "custom_cnn": 30,
+        "vgg16": 15,
+        "resnet18": 15,
+    }
     assert len(config["seeds"]) == 3
     assert set(config) == set(SCHEMA["properties"])
 
@@ -53,6 +64,11 @@ def test_the_defaults_of_a_method_are_those_of_the_library(name):
     library = {**arguments, **companions, **asdict(method)}
     for key, value in complete_config(DEFAULT | {"methods": {}}, SCHEMA)["methods"][name].items():
         assert value == library[key], key
+
+
+def test_the_library_knows_the_schedules_of_the_schema():
+    recipe = SCHEMA["properties"]["recipes"]["additionalProperties"]["properties"]
+    assert recipe["schedule"]["enum"] == list(SCHEDULES)
 
 
 def test_every_key_has_a_description():
@@ -77,7 +93,9 @@ def test_defaults_are_filled_in_at_every_depth():
     config = complete_config(bare, SCHEMA)
     assert bare == given
     assert config["models"]["vgg16"]["width"] == 1.0
-    assert config["training"]["batch_size"] == 128
+    assert config["training"]["precision"] == "auto"
+    assert config["recipes"] == {"reference": asdict(Recipe())}
+    assert config["regimes"]["short"] == {"recipe": "reference", "vgg16": 1}
     assert config["dataset"]["source"] is None
     assert config["seeds"] == [0, 1, 2]
 
@@ -86,7 +104,11 @@ def test_null_removes_an_entry_of_the_default():
     config = complete(models={"vgg16": None}, variants={"magnitude_bn": None})
     assert list(config["models"]) == ["custom_cnn", "resnet18"]
     assert "magnitude_bn" not in config["variants"]
-    assert config["regimes"]["under_trained"] == {"custom_cnn": 7, "resnet18": 5}
+    assert config["regimes"]["under_trained"] == {
+        "recipe": "reference",
+        "custom_cnn": 7,
+        "resnet18": 5,
+    }
 
 
 def test_a_variant_inherits_from_pruning_and_its_method_alone():
@@ -103,12 +125,31 @@ def test_a_variant_inherits_from_pruning_and_its_method_alone():
 
 WRONG = [
     ({"trainig": {}}, "trainig: unknown key, did you mean training?"),
-    ({"training": {"learning_rat": 1}}, "training.learning_rat: unknown key, did you mean learn"),
-    ({"training": {"batch_size": "128"}}, 'training.batch_size: "128" is not of type integer'),
-    ({"training": {"batch_size": 1}}, "training.batch_size: 1 is not allowed, it must be at least"),
-    ({"training": {"learning_rate": 0}}, "learning_rate: 0 is not allowed, it must be more than 0"),
-    ({"training": {"momentum": 1}}, "training.momentum: 1 is not allowed, it must be less than 1"),
-    ({"training": {"horizontal_flip": 1}}, "horizontal_flip: 1 is not of type boolean"),
+    ({"training": {"precison": 1}}, "training.precison: unknown key, did you mean precision?"),
+    ({"training": {"precision": "fp16"}}, 'training.precision: "fp16" is not allowed (allowed: au'),
+    (
+        {"recipes": {"strong": {"learning_rat": 1}}},
+        "recipes.strong.learning_rat: unknown key, did you mean learning_rate?",
+    ),
+    (
+        {"recipes": {"strong": {"batch_size": "128"}}},
+        'recipes.strong.batch_size: "128" is not of type integer',
+    ),
+    ({"recipes": {"strong": {"batch_size": 1}}}, "batch_size: 1 is not allowed, it must be at le"),
+    ({"recipes": {"my": {"learning_rate": 0}}}, "learning_rate: 0 is not allowed, it must be more"),
+    ({"recipes": {"my": {"momentum": 1}}}, "recipes.my.momentum: 1 is not allowed, it must be le"),
+    ({"recipes": {"my": {"horizontal_flip": 1}}}, "horizontal_flip: 1 is not of type boolean"),
+    ({"recipes": {"my": {"schedule": "cosin"}}}, 'schedule: "cosin" is not allowed (all'),
+    (
+        {"recipes": {"my": {"nesterov": True, "momentum": 0}}},
+        "recipes.my.nesterov: needs a momentum above 0",
+    ),
+    ({"recipes": {"a b": {}}}, 'recipes: "a b" cannot be a name here'),
+    (
+        {"regimes": {"fully_trained": {"recipe": "stong"}}},
+        "fully_trained.recipe: unknown recipe, did you mean strong? (allowed: reference, strong)",
+    ),
+    ({"recipes": {"reference": None}}, "regimes.under_trained.recipe: unknown recipe"),
     ({"seeds": []}, "seeds: must not be empty"),
     ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
     ({"seeds": 3}, "seeds: 3 is not of type array"),

@@ -24,7 +24,7 @@ def layer_errors(table):
     return [
         LayerErrors(
             cell.model,
-            table.epochs(cell),
+            *table.training(cell),
             seed,
             variant,
             (np.nan, *(0.01 * (k + 1) * (seed + depth) for depth in range(1, 4)), 0.0),
@@ -120,17 +120,18 @@ def test_whiskers_are_intervals_or_with_two_seeds_the_seeds():
 
 
 def test_layers_are_read_with_the_network_they_belong_to(tmp_path):
-    path = tmp_path / "vgg16" / "epochs-5" / "seed-3" / "sparsegpt" / "layers.csv"
+    path = tmp_path / "vgg16" / "strong" / "epochs-5" / "seed-3" / "sparsegpt" / "layers.csv"
     path.parent.mkdir(parents=True)
     path.write_text("layer,relative_error,more\nconv1,,\nconv2,0.25,x\n")
     found = read_layer_errors(path)
-    assert (found.model, found.epochs, found.seed, found.variant) == ("vgg16", 5, 3, "sparsegpt")
+    assert (found.model, found.recipe, found.epochs) == ("vgg16", "strong", 5)
+    assert (found.seed, found.variant) == (3, "sparsegpt")
     np.testing.assert_array_equal(found.errors, [np.nan, 0.25])
 
 
 @pytest.mark.parametrize("text", [None, "layer\nconv1\n", "relative_error\nmany\n"])
 def test_refuses_what_is_no_table_of_layers(tmp_path, text):
-    path = tmp_path / "vgg16" / "epochs-5" / "seed-3" / "sparsegpt" / "layers.csv"
+    path = tmp_path / "vgg16" / "strong" / "epochs-5" / "seed-3" / "sparsegpt" / "layers.csv"
     path.parent.mkdir(parents=True)
     if text is not None:
         path.write_text(text)

@@ -12,7 +12,14 @@ SHORT = {"only": {"vgg16": 2}}
 
 
 def collected(values, regimes=SHORT, seeds=(0,), variants=("magnitude",)):
-    return collect(values, study="s", dataset="d", regimes=regimes, seeds=seeds, variants=variants)
+    return collect(
+        values,
+        study="s",
+        dataset="d",
+        regimes={name: {"recipe": "reference", **own} for name, own in regimes.items()},
+        seeds=seeds,
+        variants=variants,
+    )
 
 
 def pair(**other):
@@ -44,16 +51,28 @@ def test_regimes_with_equal_epochs_share_a_network():
     ]
 
 
+def test_recipes_tell_networks_of_equal_epochs_apart():
+    other = [value | {"recipe": "strong", "top1": value["top1"] + 5} for value in pair()]
+    table = collected([*pair(), *other], {"a": {"vgg16": 2}, "b": {"recipe": "strong", "vgg16": 2}})
+    assert [(row.regime, row.recipe, row.top1, row.drop) for row in table.rows] == [
+        ("a", "reference", 80.0, 0.0),
+        ("a", "reference", 70.5, 9.5),
+        ("b", "strong", 85.0, 0.0),
+        ("b", "strong", 75.5, 9.5),
+    ]
+    assert table.training(Cell("b", "vgg16")) == ("strong", 2)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (pair()[:1], "vgg16/epochs-2/seed-0/magnitude are missing"),
-        (pair()[1:], "vgg16/epochs-2/seed-0/dense are missing"),
+        (pair()[:1], "vgg16/reference/epochs-2/seed-0/magnitude are missing"),
+        (pair()[1:], "vgg16/reference/epochs-2/seed-0/dense are missing"),
         (
             [*pair(), metric("vgg16", 3, 0, "dense", 1.0)],
-            "vgg16/epochs-3/seed-0/dense are not part",
+            "vgg16/reference/epochs-3/seed-0/dense are not part",
         ),
-        ([*pair(), pair()[0]], "vgg16/epochs-2/seed-0/dense are given twice"),
+        ([*pair(), pair()[0]], "vgg16/reference/epochs-2/seed-0/dense are given twice"),
         (pair(n_test=9), r"different numbers of images \(9 and 10000\)"),
     ],
 )
@@ -100,8 +119,8 @@ def test_provenance_names_what_made_the_metrics():
     assert found["created"] == {"first": "2025-01", "last": "2025-02"}
     assert [n["dense_layers"] for n in found["networks"]] == [[], ["conv1"]]
     assert [n["network"] for n in found["networks"]] == [
-        "vgg16/epochs-2/seed-0/dense",
-        "vgg16/epochs-2/seed-0/magnitude",
+        "vgg16/reference/epochs-2/seed-0/dense",
+        "vgg16/reference/epochs-2/seed-0/magnitude",
     ]
 
 

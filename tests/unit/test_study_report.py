@@ -2,6 +2,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from statistics import fmean, stdev
 
 import pytest
@@ -21,9 +22,10 @@ from study_example import (
 from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
 from sparsecnn.study.metrics import Cell, table_rows
 from sparsecnn.study.reference import differences, read_reference
-from sparsecnn.study.report import left_dense, render
+from sparsecnn.study.report import left_dense, render, trainings
 from sparsecnn.study.tables import headline
 from sparsecnn.study.text import markdown_table, plain_table, signed
+from sparsecnn.training.recipe import Recipe
 
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
@@ -226,12 +228,31 @@ def script(name):
     return module.main
 
 
+def test_each_recipe_in_use_is_described_with_the_regimes_it_trains():
+    strong = Recipe(512, 0.4, nesterov=True, schedule="triangular", warmup=0.2, cutout=8)
+    config = {
+        "recipes": {"reference": asdict(Recipe()), "strong": asdict(strong), "unused": {}},
+        "regimes": {"a": {"recipe": "reference"}, "b": {"recipe": "strong"}},
+    }
+    words = trainings(config)
+    assert list(words) == [
+        "Training, recipe `reference` (`a`)",
+        "Training, recipe `strong` (`b`)",
+    ]
+    described = words["Training, recipe `strong` (`b`)"]
+    for part in ("learning rate 0.4 reached after 20% of", "Nesterov momentum", "cutout of 8 pix"):
+        assert part in described
+    assert "cutout" not in words["Training, recipe `reference` (`a`)"]
+
+
 def test_the_scripts_turn_metrics_into_a_report(tmp_path):
     study = tmp_path / "results" / "example"
-    regimes = {"under_trained": {"vgg16": 5}}
+    regimes = {"under_trained": {"recipe": "reference", "vgg16": 5}}
     paths, layers = [], []
     for value in metrics((0, 1), regimes, ("magnitude", "sparsegpt")):
-        folder = study / "vgg16" / "epochs-5" / f"seed-{value['seed']}" / value["variant"]
+        folder = (
+            study / "vgg16" / "reference" / "epochs-5" / f"seed-{value['seed']}" / value["variant"]
+        )
         paths.append(folder / "metrics.json")
         write_json(paths[-1], value, Manifest("metrics", {}, "c0de"))
         if value["variant"] != "dense":
@@ -256,14 +277,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path):
         "study": "example",
         "models": {"vgg16": {"width": 0.25}},
         "regimes": regimes,
-        "training": {
-            "batch_size": 128,
-            "learning_rate": 0.01,
-            "momentum": 0.9,
-            "weight_decay": 0.0005,
-            "crop_padding": 0,
-            "horizontal_flip": False,
-        },
+        "recipes": {"reference": asdict(Recipe())},
         "calibration": {"images": 64, "class_balanced": False},
         **options,
     }

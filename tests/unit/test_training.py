@@ -1,27 +1,25 @@
 import logging
 import math
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.errors import UserError
 from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.models.network import Architecture, build
-from sparsecnn.training.loop import _batches, train
+from sparsecnn.training.loop import _Feed, train
 from sparsecnn.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 HALF = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-PLAIN = Recipe(
-    batch_size=16,
-    learning_rate=0.05,
-    momentum=0.9,
-    weight_decay=0.0,
-    crop_padding=1,
-    horizontal_flip=True,
-)
+PLAIN = Recipe(batch_size=16, learning_rate=0.05, weight_decay=0.0, crop_padding=1)
+STILL = replace(PLAIN, crop_padding=0, horizontal_flip=False)
 
 
 def colours(n, generator=0):
@@ -76,10 +74,12 @@ def test_equal_seeds_give_equal_bits_and_leave_the_generator_alone():
 def test_an_epoch_sees_every_image_once_in_an_order_of_its_own():
     images = torch.arange(97 * 3 * 16, dtype=torch.int64).remainder(251).to(torch.uint8)
     images = images.reshape(97, 3, 4, 4)
-    still = Recipe(16, 0.1, 0.9, 0.0, crop_padding=0, horizontal_flip=False)
+    data = Dataset(images, torch.arange(97), images, torch.arange(97), ("a", "b"))
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
-        chunks = list(_batches(images, torch.arange(97), HALF, still, seed, epoch))
+        feed = _Feed(data, HALF, STILL, seed, CPU)
+        chunks = list(feed.batches(epoch, 0))
+        assert len(chunks) == len(feed) == 6
         orders.append(torch.cat([labels for _, labels in chunks]))
         # 97 = 6 x 16 + 1: the single image left over is skipped.
         assert len(orders[-1]) == 96
@@ -92,33 +92,148 @@ def test_an_epoch_sees_every_image_once_in_an_order_of_its_own():
     assert not torch.equal(orders[0], orders[2])
 
 
-def test_one_step_is_sgd_with_momentum_and_decay():
+def test_an_epoch_can_begin_at_any_step():
+    feed = _Feed(dataset(50), HALF, PLAIN, 3, CPU)
+    whole = list(feed.batches(2, 0))
+    assert len(whole) == 4
+    for first in range(5):
+        rest = list(feed.batches(2, first))
+        assert len(rest) == 4 - first
+        for (inputs, labels), (again, labels_again) in zip(whole[first:], rest, strict=True):
+            assert torch.equal(inputs, again)
+            assert torch.equal(labels, labels_again)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay_all", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_steps_are_sgd_with_momentum_decay_and_smoothing(nesterov, decay_all, smoothing):
     images, labels = colours(8)
     data = Dataset(images, labels, images, labels, ("red", "green", "blue"))
-    recipe = Recipe(8, 0.1, 0.9, 0.01, crop_padding=0, horizontal_flip=False)
+    recipe = replace(
+        STILL,
+        batch_size=8,
+        weight_decay=0.01,
+        nesterov=nesterov,
+        decay_norm_and_bias=decay_all,
+        label_smoothing=smoothing,
+    )
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
-    before = model[1].weight.detach().double().clone()
-    bias = model[1].bias.detach().double().clone()
-    train(model, data, HALF, recipe, epochs=1, seed=0, device=CPU)
+    weight, bias = (p.detach().double().clone() for p in model[1].parameters())
+    train(model, data, HALF, recipe, epochs=3, seed=0, device=CPU)
+
     inputs = ((images.double() / 255 - 0.5) / 0.25).flatten(1)
-    w = before.clone().requires_grad_()
-    nn.functional.cross_entropy(inputs @ w.T + bias, labels).backward()
-    expected = before - 0.1 * (w.grad + 0.01 * before)
-    assert torch.allclose(model[1].weight.detach().double(), expected, atol=1e-6)
+    targets = torch.eye(3)[labels].double() * (1 - smoothing) + smoothing / 3
+    momenta = [torch.zeros_like(weight), torch.zeros_like(bias)]
+    for epoch in range(3):
+        w, b = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+        logits = inputs @ w.T + b
+        (-(targets * logits.log_softmax(1)).sum(1).mean()).backward()
+        rate = 0.05 * 0.5 * (1 + math.cos(math.pi * epoch / 3))
+        for k, (p, decay) in enumerate(((w, 0.01), (b, 0.01 * decay_all))):
+            gradient = p.grad + decay * p.detach()
+            momenta[k] = 0.9 * momenta[k] + gradient
+            step = gradient + 0.9 * momenta[k] if nesterov else momenta[k]
+            if k == 0:
+                weight = weight - rate * step
+            else:
+                bias = bias - rate * step
+    torch.testing.assert_close(model[1].weight.double(), weight, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model[1].bias.double(), bias, atol=1e-5, rtol=1e-5)
+
+
+def test_the_fused_optimiser_is_the_plain_one_on_networks_in_channels_last(monkeypatch):
+    weights_of = []
+    for fused in (True, False):
+        plain = partial(torch.optim.SGD, foreach=False)
+        if not fused:
+            monkeypatch.setattr(
+                torch.optim,
+                "SGD",
+                lambda *args, plain=plain, **kw: plain(*args, **kw | {"fused": False}),
+            )
+        model = build(Architecture("resnet18", 0.125, 3, 8), 0)
+        train(model, dataset(40), HALF, PLAIN, epochs=2, seed=0, device=CPU)
+        weights_of.append(weights(model))
+    torch.testing.assert_close(*weights_of, atol=1e-4, rtol=1e-3)
 
 
 def test_cosine_starts_at_the_rate_and_falls_towards_zero():
-    rates = [PLAIN.learning_rate_at(e, 10) for e in range(10)]
+    rates = [PLAIN.learning_rate_at(step, 7, 10) for step in range(70)]
     assert rates[0] == PLAIN.learning_rate
-    assert rates == sorted(rates, reverse=True)
-    assert rates[5] == pytest.approx(PLAIN.learning_rate / 2)
-    assert PLAIN.learning_rate_at(10, 10) == pytest.approx(0, abs=1e-12)
+    assert all(len(set(rates[start : start + 7])) == 1 for start in range(0, 70, 7))
+    assert rates[::7] == sorted(set(rates), reverse=True)
+    assert rates[35] == pytest.approx(PLAIN.learning_rate / 2)
+    assert PLAIN.learning_rate_at(70, 7, 10) == pytest.approx(0, abs=1e-12)
 
 
-def test_divergence_stops_with_a_line_that_says_what_to_do():
-    wild = Recipe(16, 1e30, 0.9, 0.0, crop_padding=0, horizontal_flip=False)
-    with pytest.raises(UserError, match=r"diverged in epoch 1/3 .*lower training.learning_rate"):
+@given(steps=st.integers(1, 30), epochs=st.integers(1, 10), warmup=st.floats(0, 0.95))
+@settings(deadline=None, max_examples=100)
+def test_triangle_rises_for_its_share_and_falls_to_zero(steps, epochs, warmup):
+    recipe = replace(PLAIN, schedule="triangular", warmup=warmup)
+    total = steps * epochs
+    rates = [recipe.learning_rate_at(step, steps, epochs) for step in range(total)]
+    assert all(0 < rate <= recipe.learning_rate for rate in rates)
+    peak = rates.index(max(rates))
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert abs(peak + 1 - max(1, warmup * (total + 1))) <= 1
+    slope = recipe.learning_rate / (total + 1 - max(1, warmup * (total + 1)))
+    assert rates[-1] <= slope * (1 + 1e-9)
+
+
+def test_divergence_stops_at_once_with_epoch_step_and_what_to_do():
+    wild = replace(STILL, learning_rate=1e30)
+    with pytest.raises(UserError, match=r"diverged in epoch 1/3, step 2: .*lower learning_rate"):
         train(network(), dataset(), HALF, wild, epochs=3, seed=0, device=CPU)
+
+
+def test_weights_that_the_last_step_ruins_are_no_result():
+    wild = replace(STILL, learning_rate=1e60, batch_size=97)
+    with pytest.raises(UserError, match=r"diverged in epoch 1/1, step 1: "):
+        train(network(), dataset(), HALF, wild, epochs=1, seed=0, device=CPU)
+
+
+def test_too_little_memory_names_the_batch_and_the_setting():
+    class Greedy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError, match="batches of 16 images; lower batch_size") as error:
+        train(Greedy(), dataset(), HALF, PLAIN, epochs=1, seed=0, device=CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_bfloat16_trains_too():
+    model = network()
+    history = train(
+        model, dataset(), HALF, PLAIN, epochs=6, seed=0, device=CPU, precision=torch.bfloat16
+    )
+    assert history[-1].train_top1 > 80
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_longer_budget_begins_with_the_same_images(monkeypatch):
+    seen = []
+    monkeypatch.setattr(_Feed, "batches", _recording(_Feed.batches, seen))
+    for epochs in (2, 4):
+        train(network(), dataset(40), HALF, PLAIN, epochs=epochs, seed=0, device=CPU)
+    assert seen[:2] == seen[2:4]
+    assert len({tuple(epoch) for epoch in seen[2:]}) == 4
+
+
+def _recording(batches, seen):
+    def record(self, epoch, first):
+        seen.append([])
+        for inputs, labels in batches(self, epoch, first):
+            seen[-1].append(float(inputs.double().sum()))
+            yield inputs, labels
+
+    return record
 
 
 def test_evaluation_against_a_loop():

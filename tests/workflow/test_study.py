@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import zipfile
 
@@ -10,7 +11,7 @@ from snakemake_project import TINY
 
 from sparsecnn.artifacts import read_json, read_table, read_tensors
 
-RUN = "results/tiny/custom_cnn/epochs-2/seed-0"
+RUN = "results/tiny/custom_cnn/small/epochs-2/seed-0"
 REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1}
 
 
@@ -33,7 +34,7 @@ def test_every_artifact_names_its_parents(finished):
     assert dense.parents == {"dataset": dataset.content}
     assert pruned.parents == {"dense": dense.content, "calibration": drawn.content}
     assert metrics.parents == {"dataset": dataset.content, "network": pruned.content}
-    assert dense.settings["recipe"]["batch_size"] == 32
+    assert dense.settings["training"]["batch_size"] == 32
     assert pruned.settings["pruning"]["damping"] == 0.01
     assert calibration["images"].shape == (64, 3, 32, 32)
 
@@ -79,7 +80,7 @@ def test_metrics_agree_from_network_to_table(finished):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 4
     for row in rows:
-        folder = f"results/tiny/custom_cnn/epochs-{row['epochs']}/seed-0"
+        folder = f"results/tiny/custom_cnn/small/epochs-{row['epochs']}/seed-0"
         value, _ = read_json(finished / folder / row["variant"] / "metrics.json", "metrics")
         dense, _ = read_json(finished / folder / "dense/metrics.json", "metrics")
         assert float(row["top1"]) == value["top1"]
@@ -103,7 +104,7 @@ def test_the_report_is_whole(finished):
 
 
 def test_logs_show_progress(finished):
-    log = (finished / "logs/tiny/custom_cnn/epochs-2/seed-0/train.log").read_text()
+    log = (finished / "logs/tiny/custom_cnn/small/epochs-2/seed-0/train.log").read_text()
     assert re.search(r"epoch 2/2: loss \d\.\d+, train accuracy \d+\.\d %, \d+ images/s, 0:0", log)
 
 
@@ -156,7 +157,7 @@ NEW_SETTINGS = [
     ),
     (
         "a budget",
-        merged(TINY, regimes={"more": {"custom_cnn": 3}}),
+        merged(TINY, regimes={"more": {"recipe": "small", "custom_cnn": 3}}),
         {"train": 1, "prune": 3, "evaluate": 4},
     ),
     (
@@ -166,7 +167,10 @@ NEW_SETTINGS = [
     ),
     (
         "momentum and weight decay swapped",
-        merged(TINY, training={"momentum": 0.0005, "weight_decay": 0.9}),
+        merged(
+            TINY,
+            recipes={"small": TINY["recipes"]["small"] | {"momentum": 0.0005, "weight_decay": 0.9}},
+        ),
         {"train": 2, "prune": 6, "evaluate": 8},
     ),
 ]
@@ -223,3 +227,17 @@ def test_an_altered_artifact_is_refused_by_name(finished):
     finally:
         path.write_text(whole)
         finished.snakemake()
+
+
+@pytest.mark.parametrize(("visible", "gpus"), [(None, "2"), ("0,3,5", "3"), ("", None)])
+def test_one_job_at_a_time_on_each_gpu_of_the_machine(fresh, tmp_path, monkeypatch, visible, gpus):
+    listing = tmp_path / "bin" / "nvidia-smi"
+    listing.parent.mkdir()
+    listing.write_text("#!/bin/sh\necho 'GPU 0: one (UUID: a)'; echo 'GPU 1: two (UUID: b)'\n")
+    listing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{listing.parent}{os.pathsep}{os.environ['PATH']}")
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    output = fresh.snakemake("--until", "dataset", study=TINY | {"device": "auto"})
+    provided = re.search(r"^Provided resources: gpu=\D*(\d+)", output, re.M)
+    assert (provided and provided[1]) == gpus

@@ -24,7 +24,6 @@ class Accuracy:
     """Number of images."""
 
 
-@torch.no_grad()
 def evaluate(
     model: nn.Module,
     images: Tensor,
@@ -46,12 +45,14 @@ def evaluate(
     model.to(device).to(memory_format=torch.channels_last).eval()
     correct = torch.zeros(num_classes, dtype=torch.int64, device=device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        target = target.to(device)
-        inputs = normalize(batch.to(device), normalization)
-        logits = model(inputs.contiguous(memory_format=torch.channels_last)).float()
-        loss_sum += functional.cross_entropy(logits, target, reduction="sum")
-        correct += torch.bincount(target[logits.argmax(1) == target], minlength=num_classes)
+    # Only now: a model moved in inference mode could not be trained any more.
+    with torch.inference_mode():
+        for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+            target = target.to(device)
+            inputs = normalize(batch.to(device), normalization)
+            logits = model(inputs.contiguous(memory_format=torch.channels_last)).float()
+            loss_sum += functional.cross_entropy(logits, target, reduction="sum")
+            correct += torch.bincount(target[logits.argmax(1) == target], minlength=num_classes)
     counts = torch.bincount(labels, minlength=num_classes)
     return Accuracy(
         top1=100 * int(correct.sum()) / len(labels),

@@ -79,10 +79,10 @@ def drop_shrinks_with_training(results: Results) -> list[Comparison]:
         model
         for model in results.models
         if {Cell(least, model), Cell(most, model)} <= set(results.cells)
-        and results.epochs(Cell(least, model)) != results.epochs(Cell(most, model))
+        and results.training(Cell(least, model)) != results.training(Cell(most, model))
     ]
     if not trained_longer:
-        raise NotTestableError(f"a network trained for different epochs in {least} and in {most}")
+        raise NotTestableError(f"a network trained differently in {least} and in {most}")
     return [
         Comparison(
             f"{model}, {least} against {most}",

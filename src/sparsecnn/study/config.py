@@ -11,13 +11,13 @@ from jsonschema import Draft202012Validator, ValidationError
 from sparsecnn.errors import UserError
 from sparsecnn.registry import names
 
-_REMOVABLE = ("models", "regimes", "variants")
+_REMOVABLE = ("models", "recipes", "regimes", "variants")
 
 
 def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with null entries removed and every default filled in.
 
-    Regimes keep the budgets of the study's models alone, in the models' order.
+    Regimes keep their recipe and the budgets of the study's models alone, in the models' order.
 
     Raises `UserError` with one line per mistake: key, value, what is allowed.
     """
@@ -35,10 +35,15 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
     if problems:
         raise UserError("\n".join(problems))
     complete["regimes"] = {
-        regime: {model: budgets[model] for model in complete["models"]}
-        for regime, budgets in complete["regimes"].items()
+        name: {"recipe": regime["recipe"]} | {model: regime[model] for model in complete["models"]}
+        for name, regime in complete["regimes"].items()
     }
     return complete
+
+
+def budgets(regime: Mapping[str, Any]) -> dict[str, int]:
+    """Epochs of each model in one regime of a checked configuration."""
+    return {model: epochs for model, epochs in regime.items() if model != "recipe"}
 
 
 def variant_settings(config: Mapping[str, Any], variant: str) -> dict[str, Any]:
@@ -130,11 +135,17 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield "dataset.source: image_folder needs a folder or an archive of images"
     if dataset["name"] == "digits" and dataset["source"] is not None:
         yield "dataset.source: digits come with scikit-learn; use null"
-    for regime, budgets in config["regimes"].items():
-        for model in sorted(set(config["models"]) - set(budgets)):
-            yield f"regimes.{regime}: gives no epochs for {model}"
-        for model in sorted(set(budgets) - set(names("model"))):
-            yield f"regimes.{regime}.{model}: unknown model{_nearest(model, names('model'))}"
+    for name, regime in config["regimes"].items():
+        for model in sorted(set(config["models"]) - set(budgets(regime))):
+            yield f"regimes.{name}: gives no epochs for {model}"
+        for model in sorted(set(budgets(regime)) - set(names("model"))):
+            yield f"regimes.{name}.{model}: unknown model{_nearest(model, names('model'))}"
+        recipe, recipes = regime["recipe"], list(config["recipes"])
+        if recipe not in recipes:
+            yield f"regimes.{name}.recipe: unknown recipe{_nearest(recipe, recipes)}"
+    for name, recipe in config["recipes"].items():
+        if recipe["nesterov"] and recipe["momentum"] == 0:
+            yield f"recipes.{name}.nesterov: needs a momentum above 0"
     for variant in config["variants"]:
         settings = variant_settings(config, variant)
         yield from (

@@ -51,6 +51,7 @@ class LayerErrors:
     """Relative output error ``||WX - W'X||^2 / ||WX||^2`` of every layer of one pruned network."""
 
     model: str
+    recipe: str
     epochs: int
     seed: int
     variant: str
@@ -59,16 +60,17 @@ class LayerErrors:
 
 
 def read_layer_errors(path: Path) -> LayerErrors:
-    """Read ``<model>/epochs-<n>/seed-<s>/<variant>/layers.csv`` under any folder.
+    """Read ``<model>/<recipe>/epochs-<n>/seed-<s>/<variant>/layers.csv`` under any folder.
 
     Raises `UserError` if it is not such a table.
     """
     try:
-        model, epochs, seed, variant = path.parts[-5:-1]
+        model, recipe, epochs, seed, variant = path.parts[-6:-1]
         with path.open(encoding="utf-8", newline="") as file:
             errors = [record["relative_error"] for record in csv.DictReader(file)]
         return LayerErrors(
             model,
+            recipe,
             int(epochs.removeprefix("epochs-")),
             int(seed.removeprefix("seed-")),
             variant,
@@ -299,7 +301,9 @@ def _different(variants: Sequence[str], layers: Sequence[LayerErrors]) -> list[s
     """The variants whose errors are not those of an earlier one, to the last bit."""
     first: dict[str, str] = {}
     for variant in variants:
-        own = sorted((x.model, x.epochs, x.seed, *x.errors) for x in layers if x.variant == variant)
+        own = sorted(
+            (x.model, x.recipe, x.epochs, x.seed, *x.errors) for x in layers if x.variant == variant
+        )
         first.setdefault(repr(own), variant)
     return list(first.values())
 
@@ -311,12 +315,12 @@ def _draw_depth(
     variants: Sequence[str],
     layers: Sequence[LayerErrors],
 ) -> None:
-    epochs = results.epochs(cell)
+    network = (cell.model, *results.training(cell))
     for variant in variants:
         errors = [
             layer.errors
             for layer in layers
-            if (layer.model, layer.epochs, layer.variant) == (cell.model, epochs, variant)
+            if (layer.model, layer.recipe, layer.epochs, layer.variant) == (*network, variant)
         ]
         if not errors:
             continue

@@ -8,8 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from sparsecnn.artifacts import Manifest
 from sparsecnn.errors import UserError
+from sparsecnn.study.config import budgets
 
 _T = TypeVar("_T")
+
+_KEY = ("model", "recipe", "epochs", "seed", "variant")
+"""What tells the networks of a study apart."""
 
 DENSE = "dense"
 """Variant and method of a network before pruning."""
@@ -38,6 +42,7 @@ class Row:
     model: str
     width: float
     regime: str
+    recipe: str
     epochs: int
     seed: int
     variant: str
@@ -112,6 +117,10 @@ class Results:
         """Training budget of a network, in epochs."""
         return self.of(cell, DENSE)[0].epochs
 
+    def training(self, cell: Cell) -> tuple[str, int]:
+        """Recipe and epochs of a network: cells that agree in both hold the same networks."""
+        return self.of(cell, DENSE)[0].recipe, self.epochs(cell)
+
     def variant_of(
         self, method: str, layout: str | None = None, *, bn_recalibrated: bool = False
     ) -> str | None:
@@ -131,7 +140,7 @@ def collect(
     *,
     study: str,
     dataset: str,
-    regimes: Mapping[str, Mapping[str, int]],
+    regimes: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
     variants: Sequence[str],
 ) -> Results:
@@ -141,11 +150,12 @@ def collect(
     ----------
     metrics
         Values of the metrics.json files, one per evaluated network. Two regimes that give a
-        network the same epochs share it: it appears once here, and in a row for each of them.
+        network the same recipe and epochs share it: it appears once here, and in a row for each.
     dataset
         Label of the data, as the report prints it.
     regimes
-        Epochs of each model in each regime, least trained regime first.
+        Each regime's recipe and epochs of each model, as a checked configuration has them; least
+        trained regime first.
 
     Raises
     ------
@@ -154,14 +164,14 @@ def collect(
     """
     by_key = _by_key(metrics)
     expected = [
-        (regime, (model, epochs, seed, variant))
-        for regime, budgets in regimes.items()
-        for model, epochs in budgets.items()
+        (regime, (model, own["recipe"], epochs, seed, variant))
+        for regime, own in regimes.items()
+        for model, epochs in budgets(own).items()
         for seed in seeds
         for variant in (DENSE, *variants)
     ]
     _check_complete(by_key, {key for _, key in expected})
-    dense = {key: by_key[(*key[:3], DENSE)]["top1"] for key in by_key}
+    dense = {key: by_key[(*key[:-1], DENSE)]["top1"] for key in by_key}
     return Results(
         tuple(_row(by_key[key], study, dataset, regime, dense[key]) for regime, key in expected)
     )
@@ -195,8 +205,8 @@ def provenance(sources: Sequence[tuple[Mapping[str, Any], Manifest]]) -> dict[st
 
 
 def network_name(value: Mapping[str, Any]) -> str:
-    """The network's folder inside the study's results, e.g. ``vgg16/epochs-5/seed-0/dense``."""
-    return f"{value['model']}/epochs-{value['epochs']}/seed-{value['seed']}/{value['variant']}"
+    """Its folder inside the study's results, e.g. ``vgg16/strong/epochs-5/seed-0/dense``."""
+    return _name(*(value[part] for part in _KEY))
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
@@ -222,7 +232,7 @@ def read_results(path: Path) -> Results:
 def _by_key(metrics: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
     by_key: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for value in metrics:
-        key = tuple(value[name] for name in ("model", "epochs", "seed", "variant"))
+        key = tuple(value[name] for name in _KEY)
         if key in by_key:
             raise UserError(f"the metrics of {network_name(value)} are given twice; remove one")
         by_key[key] = value
@@ -243,12 +253,15 @@ def _check_complete(
     unexpected = sorted(set(by_key) - expected)
     for problem, keys in (("missing", missing), ("not part of this study", unexpected)):
         if keys:
-            model, epochs, seed, variant = keys[0]
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise UserError(
-                f"metrics of {model}/epochs-{epochs}/seed-{seed}/{variant}{more} are {problem}: "
+                f"metrics of {_name(*keys[0])}{more} are {problem}: "
                 "give exactly the networks of the study's regimes, seeds and variants"
             )
+
+
+def _name(model: str, recipe: str, epochs: int, seed: int, variant: str) -> str:
+    return f"{model}/{recipe}/epochs-{epochs}/seed-{seed}/{variant}"
 
 
 def _row(value: Mapping[str, Any], study: str, dataset: str, regime: str, dense_top1: float) -> Row:

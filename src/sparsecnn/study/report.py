@@ -27,6 +27,7 @@ from sparsecnn.study.comparisons import (
     at_chance,
     drop,
 )
+from sparsecnn.study.config import budgets
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published, differences, imitations, shared_methods
 from sparsecnn.study.text import signed
@@ -75,6 +76,8 @@ def report_context(
         "label": results.rows[0].dataset,
         "whiskers": "whiskers from seed to seed" if n_seeds == 2 else "whiskers are 95 % intervals",
         "config": config,
+        "budgets": {name: budgets(regime) for name, regime in config["regimes"].items()},
+        "trainings": trainings(config),
         "dataset": dataset,
         "class_counts": _class_counts(dataset),
         "claims": claims["claims"],
@@ -115,6 +118,43 @@ def _ablation(results: Results, config: Mapping[str, Any]) -> dict[str, Any]:
         "base": base and base.label,
         "gains": base and tables.gains_table(results, rows, base),
     }
+
+
+def trainings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Each recipe that a regime uses, in words, under what the report calls it."""
+    used = {regime["recipe"] for regime in config["regimes"].values()}
+    recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
+    if len(recipes) == 1:
+        return {"Training": _in_words(*recipes.values())}
+    regimes = {
+        name: [regime for regime, own in config["regimes"].items() if own["recipe"] == name]
+        for name in recipes
+    }
+    return {
+        f"Training, recipe `{name}` ({', '.join(f'`{regime}`' for regime in regimes[name])})": words
+        for name, words in ((name, _in_words(recipe)) for name, recipe in recipes.items())
+    }
+
+
+def _in_words(recipe: Mapping[str, Any]) -> str:
+    schedule = {
+        "cosine_per_epoch": "with cosine decay to zero",
+        "triangular": f"reached after {recipe['warmup']:.0%} of the steps, on straight lines from "
+        "and to zero",
+    }[recipe["schedule"]]
+    nesterov = "Nesterov " if recipe["nesterov"] else ""
+    spared = "" if recipe["decay_norm_and_bias"] else " (none on biases and batch norm)"
+    parts = [
+        f"SGD, learning rate {recipe['learning_rate']} {schedule}",
+        f"{nesterov}momentum {recipe['momentum']}",
+        f"weight decay {recipe['weight_decay']}{spared}",
+        f"batches of {recipe['batch_size']}",
+        f"label smoothing {recipe['label_smoothing']}" if recipe["label_smoothing"] else "",
+        f"random crops with {recipe['crop_padding']} pixels of padding"
+        + (" and horizontal flips" if recipe["horizontal_flip"] else ""),
+        f"cutout of {recipe['cutout']} pixels" if recipe["cutout"] else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _labels(config: Mapping[str, Any]) -> dict[str, str]:

@@ -1,21 +1,24 @@
-"""Train a network: images stay on the device, augmentation is vectorised there."""
+"""Train a network: images stay on the device, and the device is never waited for in an epoch."""
 
 import logging
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sparsecnn.data.augmentation import augment, normalize
+from sparsecnn.data.augmentation import AugmentedImages
 from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
+from sparsecnn.training.checkpoint import Checkpoint, Checkpoints
 from sparsecnn.training.recipe import Recipe
+from sparsecnn.training.watch import FirstBadStep
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +32,42 @@ class EpochRecord:
     epoch: int
     """Counted from 1."""
     learning_rate: float
+    """Of the epoch's first step."""
     loss: float
-    """Mean cross-entropy over the epoch's augmented images, in nats."""
+    """Mean of the loss that was minimised, over the epoch's augmented images, in nats."""
     train_top1: float
     """Accuracy on the same images as they were trained on, in percent."""
     seconds: float
     images_per_second: float
+
+
+@dataclass
+class _Run:
+    """A training under way: what it does, and all that changes, which a checkpoint holds."""
+
+    model: nn.Module
+    network: Callable[[Tensor], Tensor]
+    """The model, compiled if so asked."""
+    optimizer: torch.optim.SGD
+    feed: "_Feed"
+    recipe: Recipe
+    epochs: int
+    precision: torch.dtype
+    totals: Tensor
+    """Sum of losses and number of correct images in this epoch so far; float32, shape (2,)."""
+    epoch: int = 0
+    """Whole epochs done."""
+    step: int = 0
+    """Steps of the next epoch done."""
+    seconds: float = 0.0
+    """Time that these steps took before an interruption."""
+    history: list[EpochRecord] = field(default_factory=list)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        steps = len(self.feed)
+        return self.recipe.learning_rate_at(self.epoch * steps + self.step, steps, self.epochs)
 
 
 def train(
@@ -45,98 +78,291 @@ def train(
     epochs: int,
     seed: int,
     device: torch.device,
+    *,
+    precision: torch.dtype = torch.float32,
+    compiled: bool = False,
+    checkpoints: Checkpoints | None = None,
+    stop: Callable[[], str | None] = lambda: None,
 ) -> list[EpochRecord]:
     """Train `model` in place on the train split; it ends on `device`, in eval mode.
 
     The weights of the last epoch are the result: nothing is selected. The data's order and
     augmentation depend on (seed, epoch) alone, so a longer budget's first epochs see the same
-    images as a shorter one's. Raises `UserError` when the loss is no longer finite.
+    images as a shorter one's.
+
+    Parameters
+    ----------
+    precision
+        Number format of forward and backward pass (autocast); weights are float32 always.
+    compiled
+        Whether `torch.compile` builds the network.
+    checkpoints
+        Where each epoch is saved, and what is resumed from; the end is bit for bit that of an
+        uninterrupted training.
+    stop
+        Asked after every step; when it gives a reason, the moment is saved and training ends.
+
+    Raises
+    ------
+    UserError
+        The loss or the weights are no longer finite; the device has too little memory; a
+        checkpoint cannot be written; or `stop` gave a reason.
     """
-    model.to(device).to(memory_format=torch.channels_last)
-    images, labels = dataset.train_images.to(device), dataset.train_labels.to(device)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
+    with _out_of_memory_explained(recipe), _own_random_state(device):
+        model.to(device).to(memory_format=torch.channels_last)
+        run = _Run(
+            model,
+            torch.compile(model) if compiled else model,
+            _optimizer(model, recipe, device),
+            _Feed(dataset, normalization, recipe, seed, device),
+            recipe,
+            epochs,
+            precision,
+            totals=torch.zeros(2, device=device),
+        )
+        saved = checkpoints.latest() if checkpoints else None
+        if saved:
+            _restore(run, saved)
+            logger.info("going on after %s", saved.position)
+        clock = _Clock(run)
+        while run.epoch < epochs:
+            if run.step == 0:
+                torch.manual_seed(derive_seed(seed, "dropout", run.epoch))
+            _train_epoch(run, clock, checkpoints, stop)
+            if checkpoints:
+                checkpoints.save(_checkpoint(run))
+    model.eval()
+    return run.history
+
+
+def _optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        recipe.parameter_groups(model),
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        foreach=True,
+        nesterov=recipe.nesterov,
+        fused=device.type in ("cpu", "cuda"),
     )
-    history = []
-    started = time.monotonic()
-    for epoch in range(epochs):
-        rate = recipe.learning_rate_at(epoch, epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        label = f"epoch {epoch + 1}/{epochs}"
-        begun = time.monotonic()
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(seed, "dropout", epoch))
-            batches = _batches(images, labels, normalization, recipe, seed, epoch)
-            loss, top1 = _train_epoch(model, optimizer, batches, len(labels), label)
-        seconds = time.monotonic() - begun
-        if not math.isfinite(loss):
-            raise UserError(
-                f"training diverged in {label} (loss {loss}): lower training.learning_rate "
-                f"(now {recipe.learning_rate})"
-            )
-        speed = len(labels) / seconds
-        history.append(EpochRecord(epoch + 1, rate, loss, top1, seconds, speed))
-        left = (time.monotonic() - started) / (epoch + 1) * (epochs - epoch - 1)
-        logger.info(
-            "%s: loss %.4f, train accuracy %.1f %%, %.0f images/s, %s left",
-            *(label, loss, top1, speed, timedelta(seconds=round(left))),
-        )
-    model.eval()
-    return history
-
-
-def _batches(
-    images: Tensor,
-    labels: Tensor,
-    normalization: Normalization,
-    recipe: Recipe,
-    seed: int,
-    epoch: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    order = torch.randperm(len(labels), generator=_generator(seed, "order", epoch))
-    augmentation = _generator(seed, "augmentation", epoch)
-    for indices in order.to(images.device).split(recipe.batch_size):
-        if len(indices) == 1:  # batch norm cannot take the variance of a single value
-            continue
-        batch = augment(images[indices], augmentation, recipe.crop_padding, recipe.horizontal_flip)
-        inputs = normalize(batch, normalization).contiguous(memory_format=torch.channels_last)
-        yield inputs, labels[indices]
 
 
 def _train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    total: int,
-    label: str,
-) -> tuple[float, float]:
-    """One pass over the data; returns its mean loss and its accuracy in percent."""
-    model.train()
-    # Summed on the device and read once, at the end: reading would wait for each step.
-    device = next(model.parameters()).device
-    loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    seen = 0
-    begun = reported = time.monotonic()
-    for inputs, targets in batches:
-        logits = model(inputs)
-        loss = functional.cross_entropy(logits, targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss_sum += loss.detach() * len(targets)
-        correct += (logits.detach().argmax(1) == targets).sum()
-        seen += len(targets)
+    run: _Run,
+    clock: "_Clock",
+    checkpoints: Checkpoints | None,
+    stop: Callable[[], str | None],
+) -> None:
+    """The steps of an epoch that are still to be done, and its row in the history."""
+    run.model.train()
+    first_rate = run.recipe.learning_rate_at(run.epoch * len(run.feed), len(run.feed), run.epochs)
+    bad = FirstBadStep(run.totals.device)
+    for inputs, targets in run.feed.batches(run.epoch, run.step):
+        loss = _take_step(run, inputs, targets)
+        bad.add(loss, run.step)
+        _refuse_divergence(run, bad.poll())
+        clock.report()
+        reason = stop()
+        if reason:
+            _stop(reason, run, clock, checkpoints)
+    _refuse_divergence(run, bad.wait())
+    if not torch.stack([t.isfinite().all() for t in run.model.state_dict().values()]).all():
+        _refuse_divergence(run, run.step)
+    loss_sum, hits = run.totals.tolist()
+    seconds, n = clock.lap(), run.feed.images_per_epoch
+    run.epoch, run.step, run.seconds = run.epoch + 1, 0, 0.0
+    run.totals.zero_()
+    run.history.append(
+        EpochRecord(run.epoch, first_rate, loss_sum / n, 100 * hits / n, seconds, n / seconds)
+    )
+    clock.report_epoch()
+
+
+def _take_step(run: _Run, inputs: Tensor, targets: Tensor) -> Tensor:
+    """One step of SGD; returns the mean loss of the batch, a scalar on the device."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.learning_rate
+    with torch.autocast(inputs.device.type, run.precision, run.precision != torch.float32):
+        logits = run.network(inputs)
+    logits = logits.float()
+    loss = functional.cross_entropy(logits, targets, label_smoothing=run.recipe.label_smoothing)
+    run.optimizer.zero_grad()
+    loss.backward()
+    run.optimizer.step()
+    # Summed on the device and read once an epoch: reading would wait for each step.
+    loss = loss.detach()
+    correct = (logits.detach().argmax(1) == targets).sum()
+    run.totals += torch.stack([loss * len(targets), correct])
+    run.step += 1
+    return loss
+
+
+class _Feed:
+    """The batches of every epoch, the same whenever and however often they are asked for."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        normalization: Normalization,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._images = AugmentedImages(
+            dataset.train_images,
+            normalization,
+            device,
+            crop_padding=recipe.crop_padding,
+            horizontal_flip=recipe.horizontal_flip,
+            cutout=recipe.cutout,
+        )
+        self._labels = dataset.train_labels.to(device)
+        self._seed, self._size = seed, recipe.batch_size
+        # Batch norm cannot take the variance of a single value, so one image left over is left out.
+        count = len(self._labels)
+        self.images_per_epoch = count - (count % self._size == 1)
+
+    def __len__(self) -> int:
+        return math.ceil(self.images_per_epoch / self._size)
+
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of each step of an epoch from step `first` on."""
+        count = len(self._labels)
+        order = torch.randperm(count, generator=self._generator("order", epoch))
+        order = order.to(self._labels.device)
+        drawn = self._images.draw(count, self._generator("augmentation", epoch))
+        for step in range(first, len(self)):
+            at = slice(step * self._size, (step + 1) * self._size)
+            indices = order[at]
+            yield self._images.batch(indices, drawn[at]), self._labels[indices]
+
+    def _generator(self, purpose: str, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(self._seed, purpose, epoch))
+
+
+class _Clock:
+    """Times an epoch, over interruptions too, and tells the log how far the training is."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+        self._before = self._done()
+        self._started = self._begun = self._reported = time.monotonic()
+
+    def seconds(self) -> float:
+        """Time spent on this epoch."""
+        return self._run.seconds + time.monotonic() - self._begun
+
+    def lap(self) -> float:
+        """Time spent on this epoch, which is over."""
+        seconds = self.seconds()
+        self._begun = self._reported = time.monotonic()
+        return seconds
+
+    def report(self) -> None:
+        """A line within a long epoch, now and then."""
         now = time.monotonic()
-        if now - reported > _REPORT_SECONDS:
-            reported = now
-            logger.info("%s: %d of %d images, %.0f/s", label, seen, total, seen / (now - begun))
-    return float(loss_sum) / seen, 100 * float(correct) / seen
+        if now - self._reported > _REPORT_SECONDS:
+            self._reported = now
+            run = self._run
+            logger.info(
+                "epoch %d/%d: step %d of %d, %s left",
+                *(run.epoch + 1, run.epochs, run.step, len(run.feed), self._left()),
+            )
+
+    def report_epoch(self) -> None:
+        """The line of an epoch that is over."""
+        last = self._run.history[-1]
+        logger.info(
+            "epoch %d/%d: loss %.4f, train accuracy %.1f %%, %.0f images/s, %s left",
+            *(last.epoch, self._run.epochs, last.loss, last.train_top1, last.images_per_second),
+            self._left(),
+        )
+
+    def _done(self) -> int:
+        """Steps done since the training began."""
+        return self._run.epoch * len(self._run.feed) + self._run.step
+
+    def _left(self) -> timedelta:
+        done, total = self._done(), self._run.epochs * len(self._run.feed)
+        each = (time.monotonic() - self._started) / max(1, done - self._before)
+        return timedelta(seconds=round(each * (total - done)))
 
 
-def _generator(seed: int, purpose: str, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(derive_seed(seed, purpose, epoch))
+def _checkpoint(run: _Run) -> Checkpoint:
+    value = {"seconds": run.seconds, "history": [asdict(record) for record in run.history]}
+    momenta = (run.optimizer.state[p]["momentum_buffer"] for p in _parameters(run))
+    tensors = {
+        **{f"model.{name}": tensor for name, tensor in run.model.state_dict().items()},
+        **{f"momentum.{i}": tensor for i, tensor in enumerate(momenta)},
+        "totals": run.totals,
+        "random_state": _random_state(run.totals.device),
+    }
+    return Checkpoint(run.epoch, run.step, value, tensors)
+
+
+def _restore(run: _Run, saved: Checkpoint) -> None:
+    tensors = saved.tensors
+    run.model.load_state_dict(
+        {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    )
+    for i, parameter in enumerate(_parameters(run)):
+        # In the parameter's memory format: the fused optimiser walks through both together.
+        momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{i}"])
+        run.optimizer.state[parameter]["momentum_buffer"] = momentum.detach()
+    run.totals.copy_(tensors["totals"])
+    _set_random_state(run.totals.device, tensors["random_state"])
+    run.epoch, run.step, run.seconds = saved.epoch, saved.step, saved.value["seconds"]
+    run.history[:] = [EpochRecord(**record) for record in saved.value["history"]]
+
+
+def _parameters(run: _Run) -> list[Tensor]:
+    return [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """State of the generator that dropout draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
+def _stop(reason: str, run: _Run, clock: _Clock, checkpoints: Checkpoints | None) -> None:
+    if not checkpoints:
+        raise UserError(f"stopped by {reason}")
+    run.seconds = clock.seconds()
+    moment = _checkpoint(run)
+    checkpoints.save(moment)
+    checkpoints.flush()
+    raise UserError(
+        f"stopped by {reason} after {moment.position}; all saved, the same command goes on there"
+    )
+
+
+def _refuse_divergence(run: _Run, step: int | None) -> None:
+    if step is not None:
+        raise UserError(
+            f"training diverged in epoch {run.epoch + 1}/{run.epochs}, step {step}: the loss or "
+            f"the weights are not finite; lower learning_rate (now {run.recipe.learning_rate}) "
+            "in the recipe"
+        )
+
+
+@contextmanager
+def _out_of_memory_explained(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"the GPU has too little free memory for batches of {recipe.batch_size} images; lower "
+            "batch_size in the recipe, or run fewer jobs at once (--resources gpu=1)"
+        ) from None
+
+
+@contextmanager
+def _own_random_state(device: torch.device) -> Iterator[None]:
+    """Leave the global generators, which dropout draws from, as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
