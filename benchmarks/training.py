@@ -1,0 +1,289 @@
+"""Speed of training: our loop against the one that people write, and what starting costs.
+
+Throughput: images per second of one epoch, after one epoch of warm-up, of `train` and of a plain
+loop: torchvision transforms on PIL images, a DataLoader with a worker per core, float32, plain
+SGD, loss and accuracy read at every step. Both sides run in turn in this process, on the same
+random images; printed are medians and ratios, and the share of this machine's rate of matrix
+products (in the number format that we train in) that our loop turns into training.
+Sharing: images per second of one training with all cores, and of trainings of fewer threads at
+once. Start-up: seconds from the start of a process to the end of its first step.
+
+    python benchmarks/training.py --threads 2
+    python benchmarks/training.py --parts throughput --batch 512 --images 50000 --device cuda
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
+
+from sparsecnn.artifacts import Manifest
+from sparsecnn.data.dataset import Dataset, Normalization, save_dataset
+from sparsecnn.device import precision
+from sparsecnn.models.network import Architecture, build
+from sparsecnn.training.loop import train
+from sparsecnn.training.recipe import Recipe
+
+PARTS = ("throughput", "sharing", "startup")
+MODELS = ("custom_cnn", "vgg16", "resnet18")
+HALF = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+CLASSES = tuple("abcdefghij")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--images", type=int, default=1280, help="images of an epoch")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    number_format = precision(arguments.precision, device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    print(f"torch {torch.__version__}, {name}, {arguments.threads} threads, {number_format}")
+    if "throughput" in arguments.parts:
+        compare_loops(arguments, device, number_format)
+    if "sharing" in arguments.parts:
+        compare_sharing(arguments)
+    if "startup" in arguments.parts:
+        compare_startup(arguments.repeats)
+
+
+def compare_loops(
+    arguments: argparse.Namespace, device: torch.device, number_format: torch.dtype
+) -> None:
+    """Print a line for every network: both rates, their ratio, and the utilisation."""
+    rate = product_rate(device, number_format)
+    data = random_images(arguments.images)
+    print(f"\nimages/s at width {arguments.width:g}, batches of {arguments.batch}, ", end="")
+    print(f"{len(data.train_labels)} images; matrix products reach {rate / 1e12:.2f} TFLOP/s")
+    print(f"{'':>12} {'plain':>9} {'ours':>9} {'ratio':>6} {'utilisation':>12}")
+    for model in arguments.models:
+        network = partial(build, Architecture(model, arguments.width, len(CLASSES), 32))
+        sides: list[Callable[[], float]] = [
+            partial(plain_loop, network, data, arguments.batch, arguments.threads, device),
+            partial(ours, network, data, arguments, device, number_format),
+        ]
+        rates: list[list[float]] = [[], []]
+        for _ in range(arguments.repeats):
+            for side, kept in zip(sides, rates, strict=True):
+                kept.append(side())
+        plain, mine = (statistics.median(kept) for kept in rates)
+        share = mine * flops_per_image(network()) / rate
+        print(f"{model:>12} {plain:9.0f} {mine:9.0f} {mine / plain:6.2f} {share:11.0%}", flush=True)
+
+
+def compare_sharing(arguments: argparse.Namespace) -> None:
+    """Print the total images/s of as many trainings at once as `threads` allows."""
+    print("\nimages/s in total on the CPU: trainings at once x threads of each")
+    for model in arguments.models:
+        rates = []
+        for jobs in sorted({1, arguments.threads // 2, arguments.threads} - {0}):
+            threads = arguments.threads // jobs
+            work = (model, arguments.width, arguments.batch, arguments.images, threads)
+            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+                total = sum(pool.map(one_of_many, [work] * jobs))
+            rates.append(f"{jobs} x {threads}: {total:.0f}")
+        print(f"{model:>12} {', '.join(rates)}", flush=True)
+
+
+def compare_startup(repeats: int) -> None:
+    """Print the seconds from the start of a process to the end of its first step."""
+    print("\nseconds from process start to the end of the first step of custom_cnn x 0.25")
+    data = random_images(50000)
+    with TemporaryDirectory() as folder:
+        stored, arrays = Path(folder) / "dataset.safetensors", Path(folder) / "dataset.npz"
+        save_dataset(stored, data, HALF, Manifest("dataset", {}, ""))
+        np.savez(arrays, images=data.train_images.permute(0, 2, 3, 1), labels=data.train_labels)
+        sides = {"plain": (PLAIN_START, arrays), "ours": (OUR_START, stored)}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(repeats):
+            for name, (code, path) in sides.items():
+                begun = time.perf_counter()
+                subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+                seconds[name].append(time.perf_counter() - begun)
+    for name, kept in seconds.items():
+        print(f"{name:>12} {statistics.median(kept):.2f}")
+
+
+OUR_START = """
+import os, sys
+from pathlib import Path
+import torch
+from sparsecnn.data.dataset import load_dataset
+from sparsecnn.models.network import Architecture, build
+from sparsecnn.training.loop import train
+from sparsecnn.training.recipe import Recipe
+data, normalization, _ = load_dataset(Path(sys.argv[1]))
+model = build(Architecture("custom_cnn", 0.25, 10, 32))
+train(
+    model, data, normalization, Recipe(), 1, 0, torch.device("cpu"), stop=lambda: os._exit(0)
+)
+"""
+PLAIN_START = """
+import os, sys
+import numpy as np, torch, torchvision
+from PIL import Image
+from torchvision import transforms
+from sparsecnn.models.network import Architecture, build
+class Images(torch.utils.data.Dataset):
+    def __init__(self, arrays, transform):
+        self.images, self.labels, self.transform = arrays["images"], arrays["labels"], transform
+    def __len__(self):
+        return len(self.labels)
+    def __getitem__(self, i):
+        return self.transform(Image.fromarray(self.images[i])), int(self.labels[i])
+transform = transforms.Compose([
+    transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(),
+    transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.25,) * 3),
+])
+data = Images(np.load(sys.argv[1]), transform)
+loader = torch.utils.data.DataLoader(data, 128, shuffle=True, num_workers=os.cpu_count())
+model = build(Architecture("custom_cnn", 0.25, 10, 32))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+for images, labels in loader:
+    torch.nn.functional.cross_entropy(model(images), labels).backward()
+    optimizer.step()
+    break
+"""
+
+
+def ours(
+    network: Callable[[], nn.Module],
+    data: Dataset,
+    arguments: argparse.Namespace,
+    device: torch.device,
+    number_format: torch.dtype,
+) -> float:
+    """Images per second of the second epoch of `train`."""
+    history = train(
+        network(),
+        *(data, HALF, Recipe(batch_size=arguments.batch), 2, 0, device),
+        precision=number_format,
+        compiled=arguments.compile,
+    )
+    return history[-1].images_per_second
+
+
+def plain_loop(
+    network: Callable[[], nn.Module],
+    data: Dataset,
+    batch: int,
+    workers: int,
+    device: torch.device,
+) -> float:
+    """Images per second of the second epoch of the loop that people write."""
+    model = network().to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    loader = DataLoader(
+        PlainImages(data),
+        batch,
+        shuffle=True,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    for _ in range(2):
+        seen, begun = 0, 0.0
+        loss_sum = correct = 0.0
+        for images, labels in loader:
+            images, labels = images.to(device), labels.to(device)
+            optimizer.zero_grad()
+            logits = model(images)
+            loss = functional.cross_entropy(logits, labels)
+            loss.backward()
+            optimizer.step()
+            loss_sum += loss.item() * len(labels)
+            correct += (logits.argmax(1) == labels).sum().item()
+            # From the end of the first step: starting the workers is not charged.
+            seen += len(labels) if begun else 0
+            begun = begun or time.perf_counter()
+    return seen / (time.perf_counter() - begun)
+
+
+class PlainImages(TorchDataset[tuple[Tensor, int]]):
+    """As torchvision's CIFAR10: an array, a PIL image made of each item, transforms on that."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._images = data.train_images.permute(0, 2, 3, 1).numpy()
+        self._labels = data.train_labels.tolist()
+        self._transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(HALF.mean, HALF.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._transform(Image.fromarray(self._images[index])), self._labels[index]
+
+
+def one_of_many(work: tuple[str, float, int, int, int]) -> float:
+    """Images per second of one training among others, in a process of its own."""
+    model, width, batch, images, threads = work
+    torch.set_num_threads(threads)
+    network = build(Architecture(model, width, len(CLASSES), 32))
+    recipe = Recipe(batch_size=batch)
+    history = train(network, random_images(images), HALF, recipe, 3, 0, torch.device("cpu"))
+    return history[1].images_per_second  # the last one may have run alone
+
+
+def random_images(count: int) -> Dataset:
+    """`count` random training images of ten classes."""
+    labels = torch.arange(count) % len(CLASSES)
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    return Dataset(images, labels, images[:10].clone(), labels[:10].clone(), CLASSES)
+
+
+def flops_per_image(model: nn.Module) -> float:
+    """Floating point operations of one forward and backward pass, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(2, 3, 32, 32)).sum().backward()
+    return float(counter.get_total_flops()) / 2
+
+
+def product_rate(device: torch.device, number_format: torch.dtype) -> float:
+    """Floating point operations per second of a plain matrix product: the best of ten."""
+    size = 8192 if device.type == "cuda" else 2048
+    matrix = torch.randn(size, size, device=device, dtype=number_format)
+    seconds = []
+    for _ in range(10):
+        begun = time.perf_counter()
+        matrix @ matrix
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    return 2 * size**3 / min(seconds)
+
+
+if __name__ == "__main__":
+    main()
