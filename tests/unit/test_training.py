@@ -1,7 +1,9 @@
 import logging
 import math
+import subprocess
+import sys
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.training.loop import _Feed, train
 from sparsecnn.training.recipe import Recipe
+from sparsecnn.training.sgd import SGD
 
 CPU = torch.device("cpu")
 HALF = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -142,20 +145,62 @@ def test_steps_are_sgd_with_momentum_decay_and_smoothing(nesterov, decay_all, sm
     torch.testing.assert_close(model[1].bias.double(), bias, atol=1e-5, rtol=1e-5)
 
 
-def test_the_fused_optimiser_is_the_plain_one_on_networks_in_channels_last(monkeypatch):
-    weights_of = []
-    for fused in (True, False):
-        plain = partial(torch.optim.SGD, foreach=False)
-        if not fused:
-            monkeypatch.setattr(
-                torch.optim,
-                "SGD",
-                lambda *args, plain=plain, **kw: plain(*args, **kw | {"fused": False}),
-            )
-        model = build(Architecture("resnet18", 0.125, 3, 8), 0)
-        train(model, dataset(40), HALF, PLAIN, epochs=2, seed=0, device=CPU)
-        weights_of.append(weights(model))
-    torch.testing.assert_close(*weights_of, atol=1e-4, rtol=1e-3)
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay_all", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_is_torchs_bit_for_bit(nesterov, decay_all, momentum):
+    recipe = replace(
+        PLAIN,
+        momentum=momentum,
+        nesterov=nesterov and momentum > 0,
+        weight_decay=0.01,
+        decay_norm_and_bias=decay_all,
+    )
+    models = [
+        build(Architecture("resnet18", 0.125, 3, 8), 0).to(memory_format=torch.channels_last)
+        for _ in range(2)
+    ]
+    named = dict(models[1].named_parameters())
+    exempt = [p for name, p in named.items() if p.ndim == 1 and not decay_all]
+    theirs = torch.optim.SGD(
+        [
+            {"params": [p for p in named.values() if not any(p is e for e in exempt)]},
+            {"params": exempt, "weight_decay": 0.0},
+        ],
+        lr=1.0,
+        momentum=momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=0.01,
+        fused=True,
+    )
+    mine = SGD(models[0], recipe)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for rate in (0.1, 0.05, 0.2):
+        for model in models:
+            model(images).square().sum().backward()
+        mine.step(rate)
+        for group in theirs.param_groups:
+            group["lr"] = rate
+        theirs.step()
+        theirs.zero_grad()
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    assert all(p.grad is None for p in models[0].parameters())
+
+
+def test_parameters_without_gradient_stay():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    before = weights(model[1])
+    model[0](torch.ones(1, 2)).sum().backward()
+    SGD(model, PLAIN).step(0.1)
+    assert torch.equal(weights(model[1]), before)
+
+
+def test_training_does_not_import_the_compiler():
+    code = (
+        "import sys, test_training as t; t.train(t.network(), t.dataset(20), t.HALF, t.PLAIN, 1, 0,"
+        " t.CPU); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
 
 def test_cosine_starts_at_the_rate_and_falls_towards_zero():

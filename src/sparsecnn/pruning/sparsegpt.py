@@ -31,8 +31,9 @@ class SparseGPT:
     """One pass over the columns; the mask of a group is chosen on the weights updated so far."""
 
     companions: ClassVar = Companions(calibration="sequential", target="dense", refit=True)
-    """Together these lost 0.2 to 0.8 points of accuracy where the published algorithm alone,
-    independent and without refit, lost 1.7 to 6.1: docs/results/2026-11-23-small-cpu."""
+    """Together these lost 0.6 points of accuracy, mean of three networks, where the published
+    algorithm - independent, its own outputs, no refit - lost 6.1, and no other combination less
+    than 1.5: docs/results/2026-11-24-ablation-cpu."""
 
     selection: str = "diagonal"
     """``diagonal``: the published score w^2 / U_jj^2 of each weight. ``joint``: the exact cost

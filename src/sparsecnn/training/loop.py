@@ -18,6 +18,7 @@ from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
 from sparsecnn.training.checkpoint import Checkpoint, Checkpoints
 from sparsecnn.training.recipe import Recipe
+from sparsecnn.training.sgd import SGD
 from sparsecnn.training.watch import FirstBadStep
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class _Run:
     model: nn.Module
     network: Callable[[Tensor], Tensor]
     """The model, compiled if so asked."""
-    optimizer: torch.optim.SGD
+    optimizer: SGD
     feed: "_Feed"
     recipe: Recipe
     epochs: int
@@ -113,7 +114,7 @@ def train(
         run = _Run(
             model,
             torch.compile(model) if compiled else model,
-            _optimizer(model, recipe, device),
+            SGD(model, recipe),
             _Feed(dataset, normalization, recipe, seed, device),
             recipe,
             epochs,
@@ -133,16 +134,6 @@ def train(
                 checkpoints.save(_checkpoint(run))
     model.eval()
     return run.history
-
-
-def _optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        recipe.parameter_groups(model),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        fused=device.type in ("cpu", "cuda"),
-    )
 
 
 def _train_epoch(
@@ -178,15 +169,12 @@ def _train_epoch(
 
 def _take_step(run: _Run, inputs: Tensor, targets: Tensor) -> Tensor:
     """One step of SGD; returns the mean loss of the batch, a scalar on the device."""
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.learning_rate
     with torch.autocast(inputs.device.type, run.precision, run.precision != torch.float32):
         logits = run.network(inputs)
     logits = logits.float()
     loss = functional.cross_entropy(logits, targets, label_smoothing=run.recipe.label_smoothing)
-    run.optimizer.zero_grad()
     loss.backward()
-    run.optimizer.step()
+    run.optimizer.step(run.learning_rate)
     # Summed on the device and read once an epoch: reading would wait for each step.
     loss = loss.detach()
     correct = (logits.detach().argmax(1) == targets).sum()
@@ -288,10 +276,9 @@ class _Clock:
 
 def _checkpoint(run: _Run) -> Checkpoint:
     value = {"seconds": run.seconds, "history": [asdict(record) for record in run.history]}
-    momenta = (run.optimizer.state[p]["momentum_buffer"] for p in _parameters(run))
     tensors = {
         **{f"model.{name}": tensor for name, tensor in run.model.state_dict().items()},
-        **{f"momentum.{i}": tensor for i, tensor in enumerate(momenta)},
+        **{f"momentum.{i}": tensor for i, tensor in enumerate(run.optimizer.momenta)},
         "totals": run.totals,
         "random_state": _random_state(run.totals.device),
     }
@@ -303,18 +290,12 @@ def _restore(run: _Run, saved: Checkpoint) -> None:
     run.model.load_state_dict(
         {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     )
-    for i, parameter in enumerate(_parameters(run)):
-        # In the parameter's memory format: the fused optimiser walks through both together.
-        momentum = torch.empty_like(parameter).copy_(tensors[f"momentum.{i}"])
-        run.optimizer.state[parameter]["momentum_buffer"] = momentum.detach()
+    for i, momentum in enumerate(run.optimizer.momenta):
+        momentum.copy_(tensors[f"momentum.{i}"])
     run.totals.copy_(tensors["totals"])
     _set_random_state(run.totals.device, tensors["random_state"])
     run.epoch, run.step, run.seconds = saved.epoch, saved.step, saved.value["seconds"]
     run.history[:] = [EpochRecord(**record) for record in saved.value["history"]]
-
-
-def _parameters(run: _Run) -> list[Tensor]:
-    return [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -3,8 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from torch import nn
-
 SCHEDULES = ("cosine_per_epoch", "triangular")
 
 
@@ -44,14 +42,3 @@ class Recipe:
         peak = max(1.0, self.warmup * last)
         at = step + 1
         return self.learning_rate * min(at / peak, (last - at) / (last - peak))
-
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, object]]:
-        """The model's parameters for `torch.optim.SGD`, each with its weight decay."""
-        parameters = list(model.parameters())
-        if self.decay_norm_and_bias:
-            return [{"params": parameters, "weight_decay": self.weight_decay}]
-        # Kernels and matrices have two axes or more; biases and batch norm's factors have one.
-        decayed = [p for p in parameters if p.ndim > 1]
-        others = [p for p in parameters if p.ndim <= 1]
-        groups: list[dict[str, object]] = [{"params": decayed, "weight_decay": self.weight_decay}]
-        return [*groups, {"params": others, "weight_decay": 0.0}] if others else groups
