@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sparsecnn import prune
+from sparsecnn.artifacts import Manifest
 from sparsecnn.data.augmentation import AugmentedImages
 from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.device import precision, use_device
@@ -14,6 +15,7 @@ from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning import blocks
 from sparsecnn.registry import names
+from sparsecnn.training.checkpoint import Checkpoints
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
 
@@ -90,6 +92,43 @@ def test_augmentation_does_not_depend_on_the_device():
         batches.append(source.batch(torch.arange(64, device=device), drawn))
     assert batches[1].is_cuda
     torch.testing.assert_close(batches[1].cpu(), batches[0])
+
+
+def test_steps_do_not_wait_for_the_gpu(dataset):
+    steps, asked = 640 // 32, iter(range(1, 100))
+
+    def stop():
+        step = next(asked)
+        # The first step may allocate; after the last one the epoch's sums are read.
+        torch.cuda.set_sync_debug_mode("error" if 1 <= step < steps else "default")
+
+    network = build(Architecture("resnet18", 0.25, 10, 32))
+    recipe = Recipe(batch_size=32, cutout=8, label_smoothing=0.1)
+    with use_device("cuda") as device:
+        try:
+            train(network, dataset, HALF, recipe, 1, 0, device, stop=stop)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert next(asked) == steps + 1
+
+
+def test_a_stopped_training_on_a_gpu_ends_with_the_same_bits(dataset, tmp_path):
+    def run(checkpoints=None, stop=lambda: None):
+        network = build(Architecture("custom_cnn", 0.25, 10, 32))  # with dropout
+        with use_device("cuda") as device:
+            train(network, dataset, HALF, RECIPE, 3, 0, device, checkpoints=checkpoints, stop=stop)
+        return {name: t.cpu() for name, t in network.state_dict().items()}
+
+    whole, asked = run(), iter(range(1, 100))
+    identity = Manifest("dense", {}, "c0de")
+    with (
+        pytest.raises(UserError, match="stopped by SIGTERM after 1 epoch and 4 steps"),
+        Checkpoints(tmp_path, identity) as checkpoints,
+    ):
+        run(checkpoints, lambda: "SIGTERM" if next(asked) == 14 else None)
+    with Checkpoints(tmp_path, identity) as checkpoints:
+        resumed = run(checkpoints)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_divergence_on_a_gpu_names_the_step(dataset):

@@ -21,7 +21,9 @@ class SGD:
         decayed = [p for p in parameters if recipe.decay_norm_and_bias or p.ndim > 1]
         others = [p for p in parameters if not (recipe.decay_norm_and_bias or p.ndim > 1)]
         self._groups = [(decayed, recipe.weight_decay), (others, 0.0)]
-        self._momenta = {p: torch.zeros_like(p, requires_grad=False) for p in parameters}
+        self._momenta: dict[Tensor, Tensor] = {
+            p: torch.zeros_like(p, requires_grad=False) for p in parameters
+        }
         self._fused = parameters[0].device.type in ("cpu", "cuda")
 
     @property
@@ -33,7 +35,7 @@ class SGD:
     def step(self, learning_rate: float) -> None:
         """Move all parameters against their gradients, and forget these."""
         for group, decay in self._groups:
-            moved = [p for p in group if p.grad is not None]
+            moved: list[Tensor] = [p for p in group if p.grad is not None]
             momenta: list[Tensor | None] = [self._momenta[p] for p in moved]
             if moved:
                 sgd(
