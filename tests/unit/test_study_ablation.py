@@ -3,6 +3,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from study_example import (
     INGREDIENTS,
     ablation_config,
@@ -273,3 +274,20 @@ def test_headline_of_many_variants_has_a_line_for_each():
     assert lines[2].split("  ")[0] == "Variant"
     cell = Cell("fully_trained", "resnet18")
     assert lines[-1].split()[-2:] == [f"{TABLE.top1(cell, 'exact_obs_flat_bn')[0]:.2f}", "(+0.19)"]
+
+
+def test_the_figure_has_room_for_every_whisker():
+    config = ablation_config()
+    figure = draw_ablation(ablation_results(config), ingredients(config))
+    drawn = [
+        x
+        for axes in figure.axes
+        for lines in axes.collections
+        if isinstance(lines, LineCollection)
+        for segment in lines.get_segments()
+        for x in segment[:, 0]
+    ]
+    low, high = figure.axes[0].get_xlim()
+    assert min(drawn) < 0
+    assert low < min(drawn)
+    assert max(drawn) < high

@@ -8,7 +8,7 @@ white, so that dark pages show it too.
 
 import csv
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sparsecnn.artifacts import atomic_write
 from sparsecnn.errors import UserError
 from sparsecnn.study.ablation import Column, Ingredient, columns, largest_budget, shown
 from sparsecnn.study.comparisons import accuracy, drop
-from sparsecnn.study.metrics import DENSE, Cell, Results, Row
+from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.statistics import Estimate
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
@@ -181,7 +181,7 @@ def draw_ablation(results: Results, rows: Sequence[Ingredient]) -> Figure:
             axes.tick_params(axis="y", length=0)
         grid[0].set_yticks(range(len(rows)), labels)
         grid[0].set_ylim(len(rows) - 0.5, -0.5)
-        _scale_drops(grid[0], [row.drop for cell in cells for row in _pruned(results, cell)])
+        _scale_drops(grid[0], [end for cell in cells for end in _extent(results, cell)])
         figure.supxlabel("drop: dense minus pruned (points)", fontsize=11)
         figure.legend(
             [Line2D([], [], linestyle="", **_mark(wide, column)) for column in wide],
@@ -282,14 +282,18 @@ def _mark(wide: Sequence[Column], column: Column) -> dict[str, Any]:
 
 def _scale_drops(axes: Axes, drops: Sequence[float]) -> None:
     axes.set_xscale("symlog", linthresh=1, linscale=0.8)
-    axes.set_xlim(min(*drops, 0) - 0.5, max(*drops, 1) * 1.5)
+    axes.set_xlim(min(*drops, 0) - 0.2, max(*drops, 1) * 1.5)
     axes.set_xticks([tick for tick in _DROPS if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda points, _: f"{points:g}"))
 
 
-def _pruned(results: Results, cell: Cell) -> list[Row]:
-    return [row for variant in results.variants for row in results.of(cell, variant)]
+def _extent(results: Results, cell: Cell) -> Iterator[float]:
+    """All that is drawn of one network's drops: the drops of the seeds, and the whiskers' ends."""
+    for variant in results.variants:
+        seeds = [row.drop for row in results.of(cell, variant)]
+        yield from seeds
+        yield from _whisker(drop(results, cell, variant), seeds)
 
 
 def _whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
