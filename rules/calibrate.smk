@@ -18,7 +18,7 @@ rule calibrate:
         mem_mb=2000,
         runtime=10,
     params:
-        settings=lambda wildcards: {"seed": int(wildcards.seed), **study["calibration"]},
-        code=digest.of("calibrate.py"),
+        **made_from(calibration_origin),
+        origins=lambda wildcards: {"dataset": asdict(stages.dataset())},
     script:
         "../scripts/calibrate.py"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import yaml
+from dataclasses import asdict
 from snakemake.exceptions import WorkflowError
 
 SOURCE = Path(workflow.basedir) / "src"
@@ -21,8 +22,9 @@ os.environ.update(
 
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import UserError
-from sparsecnn.registry import module_of
-from sparsecnn.study.config import budgets, complete_config, variant_settings
+from sparsecnn.study import layout
+from sparsecnn.study.config import complete_config, made_of
+from sparsecnn.study.stages import Stages
 
 
 def checked_config():
@@ -35,20 +37,24 @@ def checked_config():
 
 study = checked_config()
 digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
+stages = Stages(study, digest)
 
 RESULTS = f"results/{study['study']}"
 LOGS = f"logs/{study['study']}"
 BENCHMARKS = f"{RESULTS}/.benchmarks"
-NETWORK = "{model}/{recipe}/epochs-{epochs}/seed-{seed}"
 
 # Dataset, calibration sets and dense networks may be those of another study.
 baselines = study["baselines"] or study["study"]
 BASE = f"results/{baselines}"
 BASE_LOGS = f"logs/{baselines}"
 BASE_BENCHMARKS = f"{BASE}/.benchmarks"
-DATASET = f"{BASE}/data/dataset.safetensors"
-DENSE = f"{BASE}/{NETWORK}/dense.safetensors"
-CALIBRATION = f"{BASE}/calibration/seed-{{seed}}.safetensors"
+NETWORK = layout.NETWORK
+DATASET = f"{BASE}/{layout.DATASET}"
+CALIBRATION = f"{BASE}/{layout.CALIBRATION}"
+DENSE = f"{BASE}/{layout.DENSE}"
+PRUNED = f"{RESULTS}/{layout.PRUNED}"
+LAYERS = f"{RESULTS}/{layout.LAYERS}"
+METRICS = f"{RESULTS}/{layout.METRICS}"
 
 
 wildcard_constraints:
@@ -61,25 +67,8 @@ wildcard_constraints:
 
 
 def networks(pattern, variants):
-    """`pattern` filled in for every trained network (once per training) and variant."""
-    trainings = {
-        (model, regime["recipe"], epochs)
-        for regime in study["regimes"].values()
-        for model, epochs in budgets(regime).items()
-    }
-    return [
-        pattern.format(
-            model=model,
-            recipe=recipe,
-            epochs=epochs,
-            seed=seed,
-            variant=variant,
-            network=variant,
-        )
-        for model, recipe, epochs in sorted(trainings)
-        for seed in study["seeds"]
-        for variant in variants
-    ]
+    """`pattern` filled in for every trained network and variant."""
+    return list(layout.paths(pattern, study, variants))
 
 
 def gpus():
@@ -114,26 +103,41 @@ def compute(mem_mb, runtime):
     )
 
 
-def training_settings(wildcards):
+def training(wildcards):
+    """What tells one training from the others."""
+    w = wildcards
+    return w.model, w.recipe, int(w.epochs), int(w.seed)
+
+
+def dense_origin(wildcards):
+    return stages.dense(*training(wildcards))
+
+
+def pruned_origin(wildcards):
+    return stages.pruned(*training(wildcards), wildcards.variant)
+
+
+def calibration_origin(wildcards):
+    return stages.calibration(int(wildcards.seed))
+
+
+def metrics_origin(wildcards):
+    return stages.metrics(wildcards.model, wildcards.network)
+
+
+def evaluated_origin(wildcards):
+    if wildcards.network == "dense":
+        return dense_origin(wildcards)
+    return stages.pruned(*training(wildcards), wildcards.network)
+
+
+def made_from(origin):
+    """The params that say what a job's outputs come from; `origin` is one or gives one."""
+    at = origin if callable(origin) else lambda wildcards: origin
     return {
-        "model": wildcards.model,
-        "width": study["models"][wildcards.model]["width"],
-        "epochs": int(wildcards.epochs),
-        "seed": int(wildcards.seed),
-        "recipe": wildcards.recipe,
-        "training": study["recipes"][wildcards.recipe] | study["training"],
+        "settings": lambda wildcards: at(wildcards).settings,
+        "code": lambda wildcards: at(wildcards).code,
     }
-
-
-def model_code(script):
-    """Digest of a script that runs one network."""
-    return lambda wildcards: digest.of(script, [module_of("model", wildcards.model)])
-
-
-def pruning_code(wildcards):
-    method = study["variants"][wildcards.variant]["method"]
-    modules = [module_of("model", wildcards.model), module_of("method", method)]
-    return digest.of("prune.py", modules)
 
 
 def dataset_source(wildcards):
@@ -145,5 +149,5 @@ def dataset_source(wildcards):
 def evaluated_network(wildcards):
     if wildcards.network == "dense":
         return {"weights": DENSE.format(**wildcards)}
-    folder = f"{RESULTS}/{NETWORK}/{{network}}".format(**wildcards)
-    return {"weights": f"{folder}/pruned.safetensors", "layers": f"{folder}/layers.csv"}
+    names = {**wildcards, "variant": wildcards.network}
+    return {"weights": PRUNED.format(**names), "layers": LAYERS.format(**names)}

@@ -19,8 +19,7 @@ rule dataset:
         mem_mb=4000,
         runtime=60,
     params:
+        **made_from(stages.dataset()),
         cache="results/downloads",
-        settings={k: study["dataset"][k] for k in ("name", "source", "normalization")},
-        code=digest.of("dataset.py", [module_of("dataset", study["dataset"]["name"])]),
     script:
         "../scripts/dataset.py"

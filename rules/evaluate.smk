@@ -7,7 +7,7 @@ rule evaluate:
         unpack(evaluated_network),
         dataset=DATASET,
     output:
-        metrics=f"{RESULTS}/{NETWORK}/{{network}}/metrics.json",
+        metrics=METRICS,
     log:
         f"{LOGS}/{NETWORK}/{{network}}/evaluate.log",
     benchmark:
@@ -18,7 +18,10 @@ rule evaluate:
     resources:
         **compute(mem_mb=3000, runtime=30),
     params:
-        settings=lambda wildcards: {"variant": wildcards.network},
-        code=model_code("evaluate.py"),
+        **made_from(metrics_origin),
+        origins=lambda wildcards: {
+            "dataset": asdict(stages.dataset()),
+            "weights": asdict(evaluated_origin(wildcards)),
+        },
     script:
         "../scripts/evaluate.py"

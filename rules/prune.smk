@@ -7,8 +7,8 @@ rule prune:
         dense=DENSE,
         calibration=CALIBRATION,
     output:
-        pruned=f"{RESULTS}/{NETWORK}/{{variant}}/pruned.safetensors",
-        layers=f"{RESULTS}/{NETWORK}/{{variant}}/layers.csv",
+        pruned=PRUNED,
+        layers=LAYERS,
     log:
         f"{LOGS}/{NETWORK}/{{variant}}/prune.log",
     benchmark:
@@ -19,7 +19,10 @@ rule prune:
     resources:
         **compute(mem_mb=6000, runtime=60),
     params:
-        settings=lambda wildcards: variant_settings(study, wildcards.variant),
-        code=pruning_code,
+        **made_from(pruned_origin),
+        origins=lambda wildcards: {
+            "dense": asdict(dense_origin(wildcards)),
+            "calibration": asdict(calibration_origin(wildcards)),
+        },
     script:
         "../scripts/prune.py"

@@ -7,10 +7,13 @@ REPORT = f"{RESULTS}/report"
 
 rule collect:
     input:
-        metrics=networks(
-            f"{RESULTS}/{NETWORK}/{{network}}/metrics.json",
-            ["dense", *study["variants"]],
-        ),
+        metrics=networks(METRICS, ["dense", *study["variants"]]),
+        lineage=[
+            DATASET,
+            *expand(CALIBRATION, seed=study["seeds"]),
+            *networks(DENSE, ["dense"]),
+            *networks(PRUNED, study["variants"]),
+        ],
     output:
         table=report(
             f"{RESULTS}/metrics.csv",
@@ -29,11 +32,7 @@ rule collect:
         mem_mb=1000,
         runtime=10,
     params:
-        settings={
-            "study": study["study"],
-            "dataset": study["dataset"]["label"] or study["dataset"]["name"],
-            **{key: study[key] for key in ("regimes", "seeds", "variants")},
-        },
+        settings={"config": made_of(study)},
         code=digest.of("collect.py"),
     script:
         "../scripts/collect.py"
@@ -68,9 +67,7 @@ rule claims:
 rule figures:
     input:
         table=f"{RESULTS}/metrics.csv",
-        layers=networks(
-            f"{RESULTS}/{NETWORK}/{{variant}}/layers.csv", study["variants"]
-        ),
+        layers=networks(LAYERS, study["variants"]),
     output:
         **{
             name: report(

@@ -7,7 +7,7 @@ rule train:
         dataset=DATASET,
     output:
         dense=DENSE,
-        history=f"{BASE}/{NETWORK}/history.csv",
+        history=f"{BASE}/{layout.HISTORY}",
     log:
         f"{BASE_LOGS}/{NETWORK}/train.log",
     benchmark:
@@ -18,7 +18,7 @@ rule train:
     resources:
         **compute(mem_mb=6000, runtime=720),
     params:
-        settings=training_settings,
-        code=model_code("train.py"),
+        **made_from(dense_origin),
+        origins=lambda wildcards: {"dataset": asdict(stages.dataset())},
     script:
         "../scripts/train.py"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import Manifest
+from sparsecnn.artifacts import Manifest, Origin
 from sparsecnn.data.calibration import draw_calibration_set, save_calibration
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.job import run_job
@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 
-def main(dataset: Path, calibration: Path, settings: dict[str, Any], code: str) -> None:
+def main(
+    dataset: Path,
+    calibration: Path,
+    settings: dict[str, Any],
+    code: str,
+    origins: dict[str, Origin],
+) -> None:
     """Draw the images and write them with their indices."""
-    images, normalization, parent = load_dataset(dataset)
+    images, normalization, parent = load_dataset(dataset, origins["dataset"])
     drawn = draw_calibration_set(
         images,
         normalization,

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
+from sparsecnn.digest import CodeDigest
 from sparsecnn.job import run_job
+from sparsecnn.study.lineage import Lineage
 from sparsecnn.study.metrics import collect, network_name, table_rows
 from sparsecnn.study.metrics import provenance as provenance_of
 
@@ -15,12 +17,26 @@ if TYPE_CHECKING:
 def main(
     metrics: list[Path], table: Path, provenance: Path, settings: dict[str, Any], code: str
 ) -> None:
-    """Write metrics.csv and provenance.json."""
+    """Write metrics.csv and provenance.json, unless the metrics are of different generations."""
+    config = settings["config"]
+    root = table.parents[1]
+    Lineage(root, config, CodeDigest.of_this_project(), thorough=False).require_whole()
     sources = [read_json(path, "metrics") for path in metrics]
     values = [value for value, _ in sources]
-    write_table(table, table_rows(collect(values, **settings)))
-    parents = {network_name(value): manifest.content for value, manifest in sources}
-    write_json(provenance, provenance_of(sources), Manifest("provenance", settings, code, parents))
+    results = collect(
+        values,
+        study=config["study"],
+        dataset=config["dataset"]["label"] or config["dataset"]["name"],
+        **{key: config[key] for key in ("regimes", "seeds", "variants")},
+    )
+    manifest = Manifest(
+        "provenance",
+        settings,
+        code,
+        parents={network_name(value): source.content for value, source in sources},
+        files={table.name: write_table(table, table_rows(results))},
+    )
+    write_json(provenance, provenance_of(sources), manifest)
 
 
 if __name__ == "__main__":

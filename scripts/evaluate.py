@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import Manifest, read_table, write_json
+from sparsecnn.artifacts import Manifest, Origin, read_table, write_json
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.device import device_name, use_device
 from sparsecnn.evaluation.accuracy import evaluate
@@ -24,12 +24,13 @@ def main(
     metrics: Path,
     settings: dict[str, Any],
     code: str,
+    origins: dict[str, Origin],
     device: str,
     layers: Path | None = None,
 ) -> None:
     """Verify the network's pattern, evaluate it, write its metrics."""
-    model, parent = read_network(weights, "pruned" if layers else "dense")
-    images, normalization, images_manifest = load_dataset(dataset)
+    model, parent = read_network(weights, "pruned" if layers else "dense", origins["weights"])
+    images, normalization, images_manifest = load_dataset(dataset, origins["dataset"])
     rows = read_table(layers, parent) if layers else []
     verify_pattern(model.state_dict(), rows)
     with use_device(device) as on:

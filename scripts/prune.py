@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import Manifest, write_table, write_tensors
+from sparsecnn.artifacts import Manifest, Origin, write_table, write_tensors
 from sparsecnn.data.calibration import batches, load_calibration
 from sparsecnn.device import device_name, use_device
 from sparsecnn.job import run_job
@@ -26,24 +26,25 @@ def main(
     layers: Path,
     settings: dict[str, Any],
     code: str,
+    origins: dict[str, Origin],
     device: str,
 ) -> None:
     """Prune the dense network on its calibration set; write its weights and its layers."""
-    model, parent = read_network(dense, "dense")
-    images, calibration_manifest = load_calibration(calibration)
-    options = {k: v for k, v in settings.items() if k != "bn_recalibration"}
+    model, parent = read_network(dense, "dense", origins["dense"])
+    images, calibration_manifest = load_calibration(calibration, origins["calibration"])
+    options = {k: v for k, v in settings["pruning"].items() if k != "bn_recalibration"}
     with use_device(device) as on:
         model.to(on)
         inputs = batches(images, batch_size=256, device=on)
         result = prune(model, inputs, **options)
         logger.info("pruned %d of %d layers", len(result.masks), len(result.layers))
-        if settings["bn_recalibration"]:
+        if settings["pruning"]["bn_recalibration"]:
             count = recalibrate_batchnorm(model, inputs)
             logger.info("re-estimated the statistics of %d batch-norm layers", count)
         model.cpu()
     manifest = Manifest(
         kind="pruned",
-        settings={**parent.settings, "pruning": settings},
+        settings={**parent.settings, **settings},
         code=code,
         parents={"dense": parent.content, "calibration": calibration_manifest.content},
         files={layers.name: write_table(layers, [asdict(layer) for layer in result.layers])},

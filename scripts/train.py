@@ -4,7 +4,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import Manifest, write_table, write_tensors
+from sparsecnn.artifacts import Manifest, Origin, write_table, write_tensors
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.device import device_name, precision, use_device
 from sparsecnn.job import run_job
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 
 def main(
-    dataset: Path, dense: Path, history: Path, settings: dict[str, Any], code: str, device: str
+    dataset: Path,
+    dense: Path,
+    history: Path,
+    settings: dict[str, Any],
+    code: str,
+    origins: dict[str, Origin],
+    device: str,
 ) -> None:
     """Train from scratch, or from the last checkpoint; write the final weights and the history."""
-    images, normalization, parent = load_dataset(dataset)
+    images, normalization, parent = load_dataset(dataset, origins["dataset"])
     architecture = Architecture(
         model=settings["model"],
         width=settings["width"],

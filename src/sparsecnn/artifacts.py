@@ -16,14 +16,14 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.errors import UserError
+from sparsecnn.errors import ArtifactError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +56,15 @@ class Manifest:
     """sha256 over the tensors or the JSON value; set on writing, checked on reading."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What an artifact must have been made from."""
+
+    settings: Mapping[str, Any]
+    """As in the manifest, which may hold more."""
+    code: str
+
+
 def environment() -> dict[str, str]:
     """Versions of what computes the numbers: python, torch, numpy and the processor type."""
     packages = {name: version(name) for name in ("torch", "numpy")}
@@ -84,10 +93,13 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], manifest: Manifes
     return manifest
 
 
-def read_tensors(path: Path, kind: str) -> tuple[dict[str, "Tensor"], Manifest]:
+def read_tensors(
+    path: Path, kind: str, origin: Origin | None = None
+) -> tuple[dict[str, "Tensor"], Manifest]:
     """Read tensors (on the CPU) and their manifest.
 
-    Raises `UserError` if the file is missing, truncated, altered, or of another kind.
+    Raises `UserError` if the file is missing, truncated, altered, of another kind, or of another
+    origin than the one given.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -96,10 +108,47 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, "Tensor"], Manifest]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise UserError(_refusal(path, f"it cannot be read ({error})")) from None
+        raise _unreadable(path, error) from None
     manifest = _parse_manifest(path, header.get(_HEADER_KEY), kind)
     _check_content(path, manifest, _tensor_content(tensors))
+    check_origin(path, manifest, origin)
     return tensors, manifest
+
+
+def read_manifest(path: Path, kind: str) -> Manifest:
+    """The manifest of a file of tensors, without reading these.
+
+    Raises `UserError` if the file is missing, truncated or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+    return _parse_manifest(path, header.get(_HEADER_KEY), kind)
+
+
+def check_origin(path: Path, manifest: Manifest, origin: Origin | None) -> None:
+    """Raise `UserError` unless the artifact comes from `origin` (None: from anything)."""
+    if origin is None:
+        return
+    if manifest.code != origin.code:
+        raise ArtifactError(path, "stale", "it was made by other code than is here now")
+    wanted = json.loads(json.dumps(dict(origin.settings)))
+    other = list(_differences(wanted, manifest.settings))
+    if other:
+        reason = f"it was made with other settings ({'; '.join(other)})"
+        raise ArtifactError(path, "foreign", reason)
+
+
+def check_parents(path: Path, manifest: Manifest, parents: Mapping[str, Manifest]) -> None:
+    """Raise `UserError` unless the artifact was made from these very parents."""
+    for role, parent in parents.items():
+        if manifest.parents.get(role) != parent.content:
+            reason = f"it was made from another {role} than is here now"
+            raise ArtifactError(path, "stale", reason)
 
 
 def write_json(path: Path, value: Any, manifest: Manifest) -> Manifest:
@@ -111,15 +160,16 @@ def write_json(path: Path, value: Any, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def read_json(path: Path, kind: str) -> tuple[Any, Manifest]:
+def read_json(path: Path, kind: str, origin: Origin | None = None) -> tuple[Any, Manifest]:
     """Read a JSON value and its manifest; `UserError` as in `read_tensors`."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         value, header = document["value"], json.dumps(document["manifest"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(_refusal(path, f"it cannot be read ({error})")) from None
+        raise _unreadable(path, error) from None
     manifest = _parse_manifest(path, header, kind)
     _check_content(path, manifest, _json_content(value))
+    check_origin(path, manifest, origin)
     return value, manifest
 
 
@@ -146,9 +196,9 @@ def read_table(path: Path, manifest: Manifest) -> list[dict[str, str]]:
     try:
         digest = file_sha256(path)
     except OSError as error:
-        raise UserError(_refusal(path, f"it cannot be read ({error})")) from None
+        raise _unreadable(path, error) from None
     if digest != manifest.files.get(path.name):
-        raise UserError(_refusal(path, "it is not the table its network was written with"))
+        raise ArtifactError(path, "foreign", "it is not the table its network was written with")
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -213,22 +263,34 @@ def _json_content(value: Any) -> str:
 
 def _parse_manifest(path: Path, text: str | None, kind: str) -> Manifest:
     if text is None:
-        raise UserError(_refusal(path, "it has no manifest"))
+        raise ArtifactError(path, "foreign", "it has no manifest")
     try:
         manifest = Manifest(**json.loads(text))
     except (ValueError, TypeError) as error:
-        raise UserError(_refusal(path, f"its manifest is not ours ({error})")) from None
+        raise ArtifactError(path, "foreign", f"its manifest is not ours ({error})") from None
     if manifest.kind != kind:
-        raise UserError(_refusal(path, f"it holds a {manifest.kind!r}, expected a {kind!r}"))
+        reason = f"it holds a {manifest.kind!r}, expected a {kind!r}"
+        raise ArtifactError(path, "foreign", reason)
     return manifest
 
 
 def _check_content(path: Path, manifest: Manifest, content: str) -> None:
     if manifest.content != content:
-        raise UserError(
-            _refusal(path, "its content differs from its manifest (altered or damaged)")
-        )
+        reason = "its content differs from its manifest (altered or damaged)"
+        raise ArtifactError(path, "broken", reason)
 
 
-def _refusal(path: Path, reason: str) -> str:
-    return f"{path}: {reason}; delete the file and run snakemake again to make it anew"
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Each setting that is not as wanted, with both values."""
+    for key, value in wanted.items():
+        other = found.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            yield from (f"{key}.{rest}" for rest in _differences(value, other))
+        elif other != value:
+            yield f"{key}: {json.dumps(other)}, not {json.dumps(value)}"
+
+
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    if isinstance(error, FileNotFoundError):
+        return ArtifactError(path, "missing", "it is not there")
+    return ArtifactError(path, "broken", f"it cannot be read ({error})")

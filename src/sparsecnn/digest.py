@@ -8,6 +8,7 @@ import ast
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import grimp
 
@@ -23,6 +24,12 @@ class CodeDigest:
         self._package = package
         self._graph = grimp.build_graph(package.name, cache_dir=None)
         self._texts: dict[Path, str] = {}
+
+    @classmethod
+    def of_this_project(cls) -> Self:
+        """Of the source tree that this very module lies in."""
+        package = Path(__file__).parent
+        return cls(package.parents[1] / "scripts", package)
 
     def of(self, script: str, modules: Iterable[str] = ()) -> str:
         """Hexadecimal digest (16 digits) of `script` and all that it and `modules` import.

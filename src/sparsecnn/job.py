@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sparsecnn.artifacts import remove_leftovers
+from sparsecnn.artifacts import Origin, remove_leftovers
 from sparsecnn.errors import UserError
 
 logger = logging.getLogger("sparsecnn")
@@ -18,8 +18,8 @@ def run_job(job: Any, main: Callable[..., None]) -> None:
     """Call `main` with the named inputs, outputs, params and resources of a Snakemake job.
 
     `main` states what it needs in its signature: paths arrive as `Path` (lists of paths as
-    lists), params as they are, `threads` as an int, string resources such as `device` by name.
-    What is logged goes to the terminal and to the rule's log file. A `UserError` ends the job
+    lists), params as they are (`origins` as `Origin` objects), `threads` as an int, string
+    resources such as `device` by name. What is logged goes to the terminal and to the rule's log file. A `UserError` ends the job
     with one line; any other exception with its traceback, also in the log. Half-written files
     of a killed predecessor are deleted first.
     """
@@ -44,6 +44,8 @@ def _arguments(job: Any, main: Callable[..., None]) -> dict[str, Any]:
     for group in (job.input, job.output):
         available |= {name: _paths(value) for name, value in group.items()}
     available |= dict(job.params.items())
+    if "origins" in available:
+        available["origins"] = {k: Origin(**v) for k, v in available["origins"].items()}
     return {n: available[n] for n in inspect.signature(main).parameters if n in available}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparsecnn.artifacts import Manifest, read_tensors, write_tensors
+from sparsecnn.artifacts import Manifest, Origin, read_tensors, write_tensors
 from sparsecnn.data.augmentation import normalize
 from sparsecnn.data.dataset import (
     Dataset,
@@ -85,9 +85,9 @@ def save_calibration(path: Path, calibration: CalibrationSet, manifest: Manifest
     return write_tensors(path, tensors, manifest)
 
 
-def load_calibration(path: Path) -> tuple[CalibrationSet, Manifest]:
+def load_calibration(path: Path, origin: Origin | None = None) -> tuple[CalibrationSet, Manifest]:
     """Read what `save_calibration` wrote; `UserError` as in `artifacts.read_tensors`."""
-    tensors, manifest = read_tensors(path, "calibration")
+    tensors, manifest = read_tensors(path, "calibration", origin)
     normalization = normalization_from(tensors)
     return CalibrationSet(tensors["images"], tensors["indices"], normalization), manifest
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparsecnn.artifacts import Manifest, read_tensors, write_tensors
+from sparsecnn.artifacts import Manifest, Origin, read_tensors, write_tensors
 from sparsecnn.errors import UserError
 
 _CHUNK = 4096
@@ -142,9 +142,11 @@ def save_dataset(
     return write_tensors(path, tensors, manifest)
 
 
-def load_dataset(path: Path) -> tuple[Dataset, Normalization, Manifest]:
+def load_dataset(
+    path: Path, origin: Origin | None = None
+) -> tuple[Dataset, Normalization, Manifest]:
     """Read what `save_dataset` wrote; `UserError` as in `artifacts.read_tensors`."""
-    tensors, manifest = read_tensors(path, "dataset")
+    tensors, manifest = read_tensors(path, "dataset", origin)
     dataset = Dataset(
         train_images=tensors["train_images"],
         train_labels=tensors["train_labels"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sparsecnn.artifacts import Manifest, read_tensors
+from sparsecnn.artifacts import Manifest, Origin, read_tensors
 from sparsecnn.errors import UserError
 from sparsecnn.registry import resolve
 
@@ -38,13 +38,14 @@ def build(architecture: Architecture, seed: int = 0) -> nn.Module:
     return model
 
 
-def read_network(path: Path, kind: str) -> tuple[nn.Module, Manifest]:
+def read_network(path: Path, kind: str, origin: Origin | None = None) -> tuple[nn.Module, Manifest]:
     """The network stored in a `dense` or `pruned` artifact, in eval mode on the CPU.
 
     The manifest's settings hold the architecture under the key `architecture`.
-    Raises `UserError` if the file is damaged or does not fit the architecture it names.
+    Raises `UserError` if the file is damaged, of another origin than the one given, or does not
+    fit the architecture it names.
     """
-    tensors, manifest = read_tensors(path, kind)
+    tensors, manifest = read_tensors(path, kind, origin)
     model = build(Architecture(**manifest.settings["architecture"]))
     load_weights(model, tensors, path)
     return model.eval(), manifest

@@ -41,6 +41,14 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
     return complete
 
 
+def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study's numbers depend on: not the device, nor recipes that no regime uses."""
+    used = {regime["recipe"] for regime in config["regimes"].values()}
+    recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
+    kept = {key: value for key, value in config.items() if key not in ("device", "threads")}
+    return {**kept, "recipes": recipes}
+
+
 def budgets(regime: Mapping[str, Any]) -> dict[str, int]:
     """Epochs of each model in one regime of a checked configuration."""
     return {model: epochs for model, epochs in regime.items() if model != "recipe"}

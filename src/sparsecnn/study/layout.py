@@ -1,0 +1,52 @@
+"""Where the files of a study lie, as patterns that Snakemake and the lineage check fill in."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sparsecnn.study.config import budgets
+
+NETWORK = "{model}/{recipe}/epochs-{epochs}/seed-{seed}"
+DATASET = "data/dataset.safetensors"
+CALIBRATION = "calibration/seed-{seed}.safetensors"
+DENSE = f"{NETWORK}/dense.safetensors"
+HISTORY = f"{NETWORK}/history.csv"
+PRUNED = f"{NETWORK}/{{variant}}/pruned.safetensors"
+LAYERS = f"{NETWORK}/{{variant}}/layers.csv"
+METRICS = f"{NETWORK}/{{network}}/metrics.json"
+
+
+class Training(NamedTuple):
+    """One training of a study; the fields are the wildcards of `NETWORK`."""
+
+    model: str
+    recipe: str
+    epochs: int
+    seed: int
+
+
+def trainings(config: Mapping[str, Any]) -> list[Training]:
+    """Every training of a checked configuration, once, however many regimes share it."""
+    found = {
+        Training(model, regime["recipe"], epochs, seed)
+        for regime in config["regimes"].values()
+        for model, epochs in budgets(regime).items()
+        for seed in config["seeds"]
+    }
+    return sorted(found)
+
+
+def paths(pattern: str, config: Mapping[str, Any], variants: Sequence[str]) -> Iterator[str]:
+    """`pattern` filled in for every training and variant (or network)."""
+    for training in trainings(config):
+        for variant in variants:
+            yield pattern.format(**training._asdict(), variant=variant, network=variant)
+
+
+def baselines(root: Path, config: Mapping[str, Any]) -> Path:
+    """The folder of the study whose dataset, calibration sets and dense networks are used.
+
+    `root` is the folder of all studies' results.
+    """
+    name: str = config["baselines"] or config["study"]
+    return root / name

@@ -1,0 +1,138 @@
+"""Whether the files of a study are what its configuration and the present code would make."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsecnn.artifacts import (
+    Manifest,
+    Origin,
+    check_origin,
+    check_parents,
+    read_json,
+    read_manifest,
+    read_table,
+    read_tensors,
+)
+from sparsecnn.digest import CodeDigest
+from sparsecnn.errors import ArtifactError
+from sparsecnn.study import layout
+from sparsecnn.study.layout import Training
+from sparsecnn.study.metrics import DENSE
+from sparsecnn.study.stages import Stages
+
+WHOLE = "whole"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is to be said of one file."""
+
+    path: Path
+    state: str
+    """``whole``, or the state of the `ArtifactError`."""
+    reason: str = ""
+
+
+class Lineage:
+    """Checks the artifacts of one study, each against its settings, its code and its parents.
+
+    Parameters
+    ----------
+    root
+        The folder that holds the results of all studies.
+    config
+        A checked configuration.
+    digest
+        Of the present source tree.
+    thorough
+        Whether all content is read and compared with its hash; without it, of files of tensors
+        the manifest alone is read, which takes milliseconds.
+    """
+
+    def __init__(
+        self, root: Path, config: Mapping[str, Any], digest: CodeDigest, *, thorough: bool
+    ) -> None:
+        self._config, self._thorough = config, thorough
+        self._stages = Stages(config, digest)
+        self._base, self._own = layout.baselines(root, config), root / config["study"]
+
+    def check(self) -> Iterator[Finding]:
+        """Every artifact in the order of making; what has a bad parent is judged by itself."""
+        yield from self._dataset()
+        for training in layout.trainings(self._config):
+            yield from self._training(training)
+
+    def require_whole(self) -> None:
+        """Raise `ArtifactError` for the first file that is not whole."""
+        for finding in self.check():
+            if finding.state != WHOLE:
+                raise ArtifactError(finding.path, finding.state, finding.reason)
+
+    def _dataset(self) -> Iterator[Finding]:
+        path = self._base / layout.DATASET
+        finding, self._data = self._tensors(path, "dataset", self._stages.dataset(), {})
+        yield finding
+        self._calibration: dict[int, Manifest | None] = {}
+        for seed in self._config["seeds"]:
+            path = self._base / layout.CALIBRATION.format(seed=seed)
+            origin = self._stages.calibration(seed)
+            finding, found = self._tensors(path, "calibration", origin, {"dataset": self._data})
+            self._calibration[seed] = found
+            yield finding
+
+    def _training(self, training: Training) -> Iterator[Finding]:
+        names = training._asdict()
+        path = self._base / layout.DENSE.format(**names)
+        origin = self._stages.dense(*training)
+        finding, dense = self._tensors(path, "dense", origin, {"dataset": self._data})
+        yield finding
+        yield from self._table(self._base / layout.HISTORY.format(**names), dense)
+        yield self._metrics(training, DENSE, dense)
+        for variant in self._config["variants"]:
+            origin = self._stages.pruned(*training, variant)
+            path = self._own / layout.PRUNED.format(**names, variant=variant)
+            parents = {"dense": dense, "calibration": self._calibration[training.seed]}
+            finding, pruned = self._tensors(path, "pruned", origin, parents)
+            yield finding
+            yield from self._table(path.with_name("layers.csv"), pruned)
+            yield self._metrics(training, variant, pruned)
+
+    def _metrics(self, training: Training, network: str, weights: Manifest | None) -> Finding:
+        path = self._own / layout.METRICS.format(**training._asdict(), network=network)
+        try:
+            origin = self._stages.metrics(training.model, network)
+            _, manifest = read_json(path, "metrics", origin)
+            check_parents(path, manifest, _known({"dataset": self._data, "network": weights}))
+        except ArtifactError as error:
+            return Finding(path, error.state, error.reason)
+        return Finding(path, WHOLE)
+
+    def _tensors(
+        self, path: Path, kind: str, origin: Origin, parents: Mapping[str, Manifest | None]
+    ) -> tuple[Finding, Manifest | None]:
+        """What is to be said of a file of tensors, and its manifest if it has one."""
+        manifest = None
+        try:
+            manifest = read_tensors(path, kind)[1] if self._thorough else read_manifest(path, kind)
+            check_origin(path, manifest, origin)
+            check_parents(path, manifest, _known(parents))
+        except ArtifactError as error:
+            return Finding(path, error.state, error.reason), manifest
+        return Finding(path, WHOLE), manifest
+
+    def _table(self, path: Path, manifest: Manifest | None) -> Iterator[Finding]:
+        if not (self._thorough and manifest):
+            return
+        try:
+            read_table(path, manifest)
+        except ArtifactError as error:
+            yield Finding(path, error.state, error.reason)
+        else:
+            yield Finding(path, WHOLE)
+
+
+def _known(parents: Mapping[str, Manifest | None]) -> dict[str, Manifest]:
+    """Those that could be read; the others have findings of their own."""
+    return {role: manifest for role, manifest in parents.items() if manifest}

@@ -1,0 +1,60 @@
+"""What every artifact of a study comes from: the settings and the code that decide its making."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparsecnn.artifacts import Origin
+from sparsecnn.digest import CodeDigest
+from sparsecnn.registry import module_of
+from sparsecnn.study.config import variant_settings
+
+
+class Stages:
+    """The origin of each artifact of one study.
+
+    Parameters
+    ----------
+    config
+        A checked configuration.
+    digest
+        Of the source tree that makes the study.
+    """
+
+    def __init__(self, config: Mapping[str, Any], digest: CodeDigest) -> None:
+        self._config, self._digest = config, digest
+
+    def dataset(self) -> Origin:
+        """Of the canonical dataset."""
+        own = self._config["dataset"]
+        settings = {key: own[key] for key in ("name", "source", "normalization")}
+        return Origin(settings, self._digest.of("dataset.py", [module_of("dataset", own["name"])]))
+
+    def calibration(self, seed: int) -> Origin:
+        """Of the calibration set of a seed."""
+        settings = {"seed": seed, **self._config["calibration"]}
+        return Origin(settings, self._digest.of("calibrate.py"))
+
+    def dense(self, model: str, recipe: str, epochs: int, seed: int) -> Origin:
+        """Of a network before pruning."""
+        settings = {
+            "model": model,
+            "width": self._config["models"][model]["width"],
+            "epochs": epochs,
+            "seed": seed,
+            "recipe": recipe,
+            "training": self._config["recipes"][recipe] | self._config["training"],
+        }
+        return Origin(settings, self._digest.of("train.py", [module_of("model", model)]))
+
+    def pruned(self, model: str, recipe: str, epochs: int, seed: int, variant: str) -> Origin:
+        """Of a pruned network; the settings are its dense one's and, under `pruning`, its own."""
+        pruning = variant_settings(self._config, variant)
+        settings = {**self.dense(model, recipe, epochs, seed).settings, "pruning": pruning}
+        modules = [module_of("model", model), module_of("method", pruning["method"])]
+        return Origin(settings, self._digest.of("prune.py", modules))
+
+    def metrics(self, model: str, network: str) -> Origin:
+        """Of the metrics of a network, `dense` or a variant."""
+        return Origin(
+            {"variant": network}, self._digest.of("evaluate.py", [module_of("model", model)])
+        )
