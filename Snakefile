@@ -29,6 +29,7 @@ localrules:
 rule all:
     default_target: True
     input:
+        rules.collect.input,  # so that an artifact that was deleted is made again
         f"{RESULTS}/report/report.md",
         f"{RESULTS}/metrics.csv",
         f"{RESULTS}/claims.json",

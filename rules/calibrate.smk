@@ -19,6 +19,6 @@ rule calibrate:
         runtime=10,
     params:
         **made_from(calibration_origin),
-        origins=lambda wildcards: {"dataset": asdict(stages.dataset())},
+        origins=origins(),
     script:
         "../scripts/calibrate.py"

@@ -20,6 +20,7 @@ os.environ.update(
     )
 )
 
+from sparsecnn.artifacts import file_sha256
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import UserError
 from sparsecnn.study import layout
@@ -129,6 +130,11 @@ def evaluated_origin(wildcards):
     if wildcards.network == "dense":
         return dense_origin(wildcards)
     return stages.pruned(*training(wildcards), wildcards.network)
+
+
+def origins(**others):
+    """What the files that a job reads, and those before them, must come from."""
+    return {k: asdict(v) for k, v in {"dataset": stages.dataset(), **others}.items()}
 
 
 def made_from(origin):

@@ -19,9 +19,10 @@ rule evaluate:
         **compute(mem_mb=3000, runtime=30),
     params:
         **made_from(metrics_origin),
-        origins=lambda wildcards: {
-            "dataset": asdict(stages.dataset()),
-            "weights": asdict(evaluated_origin(wildcards)),
-        },
+        origins=lambda wildcards: origins(
+            dense=dense_origin(wildcards),
+            calibration=calibration_origin(wildcards),
+            weights=evaluated_origin(wildcards),
+        ),
     script:
         "../scripts/evaluate.py"

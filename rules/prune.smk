@@ -20,9 +20,8 @@ rule prune:
         **compute(mem_mb=6000, runtime=60),
     params:
         **made_from(pruned_origin),
-        origins=lambda wildcards: {
-            "dense": asdict(dense_origin(wildcards)),
-            "calibration": asdict(calibration_origin(wildcards)),
-        },
+        origins=lambda wildcards: origins(
+            dense=dense_origin(wildcards), calibration=calibration_origin(wildcards)
+        ),
     script:
         "../scripts/prune.py"

@@ -19,6 +19,6 @@ rule train:
         **compute(mem_mb=6000, runtime=720),
     params:
         **made_from(dense_origin),
-        origins=lambda wildcards: {"dataset": asdict(stages.dataset())},
+        origins=origins(),
     script:
         "../scripts/train.py"

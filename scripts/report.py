@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import read_json, write_text
+from sparsecnn.artifacts import file_sha256, read_json, read_table, write_text
+from sparsecnn.errors import ArtifactError
 from sparsecnn.job import run_job
 from sparsecnn.study.metrics import read_results
 from sparsecnn.study.reference import read_reference
@@ -24,11 +25,17 @@ def main(
     report: Path,
     settings: dict[str, Any],
 ) -> None:
-    """Write report.md."""
+    """Write report.md, unless table, claims and provenance are of different generations."""
+    verdicts, claims_manifest = read_json(claims, "claims")
+    made, provenance_manifest = read_json(provenance, "provenance")
+    read_table(table, provenance_manifest)
+    if claims_manifest.parents["metrics"] != file_sha256(table):
+        reason = "it was made from another metrics.csv than is here now"
+        raise ArtifactError(claims, "stale", reason)
     context = report_context(
         read_results(table),
-        claims=read_json(claims, "claims")[0],
-        provenance=read_json(provenance, "provenance")[0],
+        claims=verdicts,
+        provenance=made,
         dataset=read_json(dataset, "dataset_summary")[0],
         reference=read_reference(reference),
         figures=relative_links(figures, report),

@@ -24,6 +24,7 @@ class CodeDigest:
         self._package = package
         self._graph = grimp.build_graph(package.name, cache_dir=None)
         self._texts: dict[Path, str] = {}
+        self._digests: dict[tuple[str, ...], str] = {}
 
     @classmethod
     def of_this_project(cls) -> Self:
@@ -41,6 +42,12 @@ class CodeDigest:
         modules
             Dotted names of further modules that the job loads by name (registry entries).
         """
+        key = (script, *modules)
+        if key not in self._digests:
+            self._digests[key] = self._compute(*key)
+        return self._digests[key]
+
+    def _compute(self, script: str, *modules: str) -> str:
         path = self._scripts / script
         roots = {*_imports(path, self._graph.modules), *modules}
         closure = set(roots).union(*(self._graph.find_upstream_modules(m) for m in roots))

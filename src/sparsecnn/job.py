@@ -19,9 +19,9 @@ def run_job(job: Any, main: Callable[..., None]) -> None:
 
     `main` states what it needs in its signature: paths arrive as `Path` (lists of paths as
     lists), params as they are (`origins` as `Origin` objects), `threads` as an int, string
-    resources such as `device` by name. What is logged goes to the terminal and to the rule's log file. A `UserError` ends the job
-    with one line; any other exception with its traceback, also in the log. Half-written files
-    of a killed predecessor are deleted first.
+    resources such as `device` by name. What is logged goes to the terminal and to the rule's
+    log file. A `UserError` ends the job with one line; any other exception with its traceback,
+    also in the log. Half-written files of a killed predecessor are deleted first.
     """
     _start_logging(Path(job.log[0]))
     started = time.monotonic()

@@ -1,12 +1,17 @@
 """What every artifact of a study comes from: the settings and the code that decide its making."""
 
+import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sparsecnn.artifacts import Origin
 from sparsecnn.digest import CodeDigest
 from sparsecnn.registry import module_of
 from sparsecnn.study.config import variant_settings
+from sparsecnn.study.layout import trainings
+from sparsecnn.study.metrics import DENSE
 
 
 class Stages:
@@ -22,6 +27,16 @@ class Stages:
 
     def __init__(self, config: Mapping[str, Any], digest: CodeDigest) -> None:
         self._config, self._digest = config, digest
+
+    def generation(self) -> str:
+        """A digest of the origins of all that the report is made of."""
+        origins = [self.dataset(), *map(self.calibration, self._config["seeds"])]
+        for training in trainings(self._config):
+            origins += [self.dense(*training), self.metrics(training.model, DENSE)]
+            for variant in self._config["variants"]:
+                origins += [self.pruned(*training, variant), self.metrics(training.model, variant)]
+        text = json.dumps([asdict(origin) for origin in origins], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def dataset(self) -> Origin:
         """Of the canonical dataset."""

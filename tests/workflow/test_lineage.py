@@ -1,0 +1,191 @@
+"""A study's files are trusted only as what the present settings, code and parents would make."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from snakemake_project import ROOT, TINY, Project
+
+from sparsecnn.errors import UserError
+
+STUDY = "results/tiny"
+SHORT, LONG = (f"{STUDY}/custom_cnn/small/epochs-{n}/seed-0" for n in (1, 2))
+
+
+def load_verify():
+    spec = importlib.util.spec_from_file_location("script_verify", ROOT / "scripts/verify.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.verify
+
+
+verify = load_verify()
+
+
+def verified(project):
+    """Output and exit status of the command that checks a study."""
+    run = subprocess.run(
+        [sys.executable, "scripts/verify.py", STUDY],
+        cwd=project.folder,
+        env={**os.environ, "PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in run.stderr
+    return run.stdout + run.stderr, run.returncode
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """The finished project, copied with its results and Snakemake's records."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    return Project(tmp_path / "copy")
+
+
+def test_a_finished_study_is_whole(finished):
+    output, status = verified(finished)
+    assert status == 0
+    # Dataset, calibration set, 2 trainings with a history, 6 prunings with a table, 8 metrics.
+    assert output.strip() == f"{2 + 2 * 2 + 6 * 2 + 8 + 1} whole"
+
+
+def test_a_folder_without_a_study_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"no finished study .* run it first"):
+        verify(tmp_path)
+
+
+def cut(folder):
+    path = folder / LONG / "sparsegpt/pruned.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def flip(folder):
+    path = folder / LONG / "dense.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 4
+    path.write_bytes(data)
+    return path
+
+
+def delete(folder):
+    path = folder / STUDY / "calibration/seed-0.safetensors"
+    path.unlink()
+    return path
+
+
+def improve(folder):
+    path = folder / SHORT / "magnitude/metrics.json"
+    document = json.loads(path.read_text())
+    document["value"]["top1"] += 1
+    path.write_text(json.dumps(document))
+    return path
+
+
+def improve_table(folder):
+    path = folder / STUDY / "metrics.csv"
+    path.write_text(path.read_text().replace(",custom_cnn,", ",custom_CNN,", 1))
+    return path
+
+
+def alter_layers(folder):
+    path = folder / LONG / "magnitude/layers.csv"
+    path.write_text(path.read_text() + "\n")
+    return path
+
+
+def alter_history(folder):
+    path = folder / LONG / "history.csv"
+    path.write_text(path.read_text().replace("1,", "7,", 1))
+    return path
+
+
+def misplace(folder):
+    path = folder / LONG / "dense.safetensors"
+    shutil.copy(folder / SHORT / "dense.safetensors", path)
+    return path
+
+
+def exchange_variants(folder):
+    path = folder / LONG / "sparsegpt/pruned.safetensors"
+    shutil.copy(folder / LONG / "sparsegpt_bn/pruned.safetensors", path)
+    return path
+
+
+def replace_by_text(folder):
+    path = folder / LONG / "dense/metrics.json"
+    path.write_text("top1: 100\n")
+    return path
+
+
+DOCTORED = [
+    (cut, "broken", "cannot be read"),
+    (flip, "broken", "altered or damaged"),
+    (delete, "missing", "it is not there"),
+    (improve, "broken", "altered or damaged"),
+    (improve_table, "foreign", "not the table"),
+    (alter_layers, "foreign", "not the table"),
+    (alter_history, "foreign", "not the table"),
+    (misplace, "foreign", "made with other settings (epochs: 1, not 2)"),
+    (exchange_variants, "foreign", "(pruning.bn_recalibration: true, not false)"),
+    (replace_by_text, "broken", "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(
+    ("doctor", "state", "reason"), DOCTORED, ids=[case[0].__name__ for case in DOCTORED]
+)
+def test_a_doctored_file_is_named_with_what_is_wrong(finished, tmp_path, doctor, state, reason):
+    shutil.copytree(finished / "results", tmp_path / "results")
+    path = doctor(tmp_path)
+    findings = [f for f in verify(tmp_path / STUDY) if f.state != "whole"]
+    assert (findings[0].path, findings[0].state) == (path, state)
+    assert reason in findings[0].reason
+    # What was made from it may be called stale; nothing else is wrong.
+    assert {f.state for f in findings[1:]} <= {"stale", "foreign"}
+
+
+def test_a_network_trained_anew_makes_its_descendants_stale(copied):
+    other = TINY | {"recipes": {"small": TINY["recipes"]["small"] | {"learning_rate": 0.02}}}
+    copied.snakemake("--until", "train", study=other)
+    findings = {f.path.name: f for f in verify(copied / STUDY) if f.state != "whole"}
+    assert findings["dense.safetensors"].state == "foreign"
+    assert "training.learning_rate: 0.02, not 0.01" in findings["dense.safetensors"].reason
+    assert "another dense than is here now" in findings["pruned.safetensors"].reason
+
+
+def test_changes_laundered_by_touch_are_refused(copied):
+    """`--touch` makes Snakemake take the outputs of old code for those of the new."""
+    source = copied / "src/sparsecnn/pruning/magnitude.py"
+    source.write_text(f"{source.read_text()}\nEDITED = 1\n")
+    copied.snakemake("--touch")
+    assert copied.planned() == {}
+    output, status = verified(copied)
+    assert status == 1
+    stale = [line for line in output.splitlines() if line.startswith("stale")]
+    assert len(stale) == 2
+    assert all("magnitude/pruned.safetensors: it was made by other code" in line for line in stale)
+    name = f"{SHORT}/magnitude/pruned.safetensors"
+    refusal = f"{name}: it was made by other code than is here now; delete the file and run"
+    assert refusal in copied.snakemake("--forcerun", "collect", ok=False)
+    assert refusal in copied.snakemake("--forcerun", "evaluate", ok=False)
+    for n in (1, 2):
+        (
+            copied / STUDY / f"custom_cnn/small/epochs-{n}/seed-0/magnitude/pruned.safetensors"
+        ).unlink()
+    copied.snakemake()
+    assert verified(copied)[1] == 0
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_copied_results_are_not_made_again(finished, tmp_path, records):
+    """Newly dated where Snakemake's own records come along, else with their dates."""
+    copy = shutil.copyfile if records else shutil.copy2
+    shutil.copytree(finished.folder, tmp_path / "clone", copy_function=copy)
+    if not records:
+        shutil.rmtree(tmp_path / "clone/.snakemake")
+    assert Project(tmp_path / "clone").planned() == {}
