@@ -1,7 +1,8 @@
 import os
+import shutil
 
 import pytest
-from snakemake_project import copy_project
+from snakemake_project import Project, copy_project
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +17,13 @@ def finished(tmp_path_factory):
 def fresh(tmp_path):
     """A project in which nothing has run."""
     return copy_project(tmp_path / "project")
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """The finished project, copied with its results and Snakemake's records."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    return Project(tmp_path / "copy")
 
 
 @pytest.fixture

@@ -39,13 +39,6 @@ def verified(project):
     return run.stdout + run.stderr, run.returncode
 
 
-@pytest.fixture
-def copied(finished, tmp_path):
-    """The finished project, copied with its results and Snakemake's records."""
-    shutil.copytree(finished.folder, tmp_path / "copy")
-    return Project(tmp_path / "copy")
-
-
 def test_a_finished_study_is_whole(finished):
     output, status = verified(finished)
     assert status == 0

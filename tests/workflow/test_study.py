@@ -241,3 +241,12 @@ def test_one_job_at_a_time_on_each_gpu_of_the_machine(fresh, tmp_path, monkeypat
     output = fresh.snakemake("--until", "dataset", study=TINY | {"device": "auto"})
     provided = re.search(r"^Provided resources: gpu=\D*(\d+)", output, re.M)
     assert (provided and provided[1]) == gpus
+
+
+def test_a_removed_seed_or_variant_reruns_the_report_alone(copied):
+    more = TINY | {"seeds": [0, 1]}
+    copied.snakemake(study=more)
+    assert copied.planned(study=more) == {}
+    assert copied.planned() == REPORTING
+    without = merged(TINY, variants={"sparsegpt_bn": None})
+    assert copied.planned(study=without) == REPORTING
