@@ -146,6 +146,14 @@ def made_from(origin):
     }
 
 
+def after(*scripts):
+    """What changes with any artifact of the study, and with what these scripts make of them."""
+    return {
+        "artifacts": stages.generation(),
+        "code": [digest.of(script) for script in scripts],
+    }
+
+
 def dataset_source(wildcards):
     # `ancient`: its name is a setting, and a new date does not make other images.
     source = study["dataset"]["source"]

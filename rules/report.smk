@@ -5,14 +5,6 @@
 REPORT = f"{RESULTS}/report"
 
 
-def after(*scripts):
-    """What changes with any artifact of the study, and with what these scripts make of them."""
-    return {
-        "artifacts": stages.generation(),
-        "code": [digest.of(script) for script in scripts],
-    }
-
-
 rule collect:
     input:
         metrics=networks(METRICS, ["dense", *study["variants"]]),
