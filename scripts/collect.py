@@ -22,7 +22,7 @@ def main(
     root = table.parents[1]
     Lineage(root, config, CodeDigest.of_this_project(), thorough=False).require_whole()
     sources = [read_json(path, "metrics") for path in metrics]
-    values = [value for value, _ in sources]
+    values = [{**value, "seconds": manifest.seconds} for value, manifest in sources]
     results = collect(
         values,
         study=config["study"],

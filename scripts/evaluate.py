@@ -60,11 +60,18 @@ def main(
         **network_sparsity(model.state_dict(), rows),
         "pruned_layers": [row["layer"] for row in rows if row["status"] == "pruned"],
         "dense_layers": [row["layer"] for row in rows if row["status"] == "dense"],
-        "seconds": parent.seconds,
         "device": parent.device,
     }
     parents = {"dataset": images_manifest.content, "network": parent.content}
-    manifest = Manifest("metrics", settings, code, parents, device=device_name(on))
+    manifest = Manifest(
+        "metrics",
+        settings,
+        code,
+        parents,
+        device=device_name(on),
+        # Not among the values: equal networks shall have equal metrics, to the last bit.
+        seconds=parent.seconds,
+    )
     write_json(metrics, value, manifest)
 
 

@@ -48,7 +48,8 @@ class Manifest:
     device: str = "cpu"
     """Name of the device that computed it."""
     seconds: float = 0.0
-    """Wall time of the training or pruning itself, without start-up and files."""
+    """Wall time of the training or pruning itself, without start-up and files; of metrics, that
+    of the network they are of."""
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     """UTC, ISO 8601."""

@@ -4,6 +4,8 @@ import shutil
 import pytest
 from snakemake_project import Project, copy_project
 
+from sparsecnn.study.text import plain_table
+
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
@@ -41,3 +43,20 @@ def edited(finished):
     for file, (text, stat) in saved.items():
         file.write_text(text)
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+FAULTS = pytest.StashKey()
+
+
+@pytest.fixture
+def faults(request):
+    """Call with a fault, what the user sees and what was lost; printed when the tests are done."""
+    rows = request.config.stash.setdefault(FAULTS, [])
+    return lambda fault, seen, lost: rows.append((fault, seen, lost))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash.get(FAULTS, [])
+    if rows:
+        terminalreporter.section("faults: what the user sees, what is lost")
+        terminalreporter.write_line(plain_table(["Fault", "The user sees", "Lost"], rows, left=3))
