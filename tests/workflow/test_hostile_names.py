@@ -1,0 +1,63 @@
+"""Names that a shell, a path, a table or a template could take for something else."""
+
+import csv
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from snakemake_project import TINY
+
+pytestmark = pytest.mark.slow
+
+CLASSES = ("$(touch pwned)", "`touch pwned`; touch pwned", "a 'b' \"c\"", "名前 é", "{wildcard} %s")
+STUDY = TINY | {
+    "study": "hostile",
+    "regimes": {"only": {"recipe": "small", "custom_cnn": 1}},
+    "calibration": {"images": 40},
+    "variants": {"magnitude_bn": None, "sparsegpt_published": None, "sparsegpt_bn": None},
+}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of images whose every name is hostile."""
+    folder = tmp_path / "my $(touch pwned) 'images'"
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 12), ("test", 8)):
+        for name in CLASSES:
+            where = folder / split / name
+            where.mkdir(parents=True)
+            for i in range(count):
+                pixels = torch.randint(0, 256, (32, 32, 3), generator=generator, dtype=torch.uint8)
+                Image.fromarray(pixels.numpy()).save(where / f"{i}; touch pwned.png")
+    return folder
+
+
+def pwned(project):
+    return list(project.folder.rglob("pwned*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such files cannot be made")
+def test_images_and_classes_of_any_name_work(fresh, images):
+    label = "all | of ** it: $(touch pwned) `x` {y} {{ z }} \n second 'line'"
+    dataset = {"name": "image_folder", "source": str(images), "label": label}
+    fresh.snakemake(study=STUDY | {"dataset": dataset})
+    assert not pwned(fresh)
+    with (fresh / "results/hostile/metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["dataset"] for row in rows} == {label}
+    assert {row["n_test"] for row in rows} == {"40"}
+    assert fresh.planned(study=STUDY | {"dataset": dataset}) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "$(touch pwned)", "a/b", "../up", "a\nb", "'", '"', "é", "-rf", ".", "x" * 65]
+)
+def test_a_study_of_such_a_name_is_refused_in_one_line(fresh, name):
+    output = fresh.snakemake("-n", study=STUDY | {"study": name}, ok=False)
+    assert "study: " in output
+    assert "is not of the form" in output
+    assert "Traceback" not in output
+    assert not pwned(fresh)
+    assert not (fresh / "results").exists()
