@@ -138,19 +138,8 @@ def _nearest(word: Any, allowed: list[Any]) -> str:
 
 
 def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
-    dataset = config["dataset"]
-    if dataset["name"] == "image_folder" and dataset["source"] is None:
-        yield "dataset.source: image_folder needs a folder or an archive of images"
-    if dataset["name"] == "digits" and dataset["source"] is not None:
-        yield "dataset.source: digits come with scikit-learn; use null"
-    for name, regime in config["regimes"].items():
-        for model in sorted(set(config["models"]) - set(budgets(regime))):
-            yield f"regimes.{name}: gives no epochs for {model}"
-        for model in sorted(set(budgets(regime)) - set(names("model"))):
-            yield f"regimes.{name}.{model}: unknown model{_nearest(model, names('model'))}"
-        recipe, recipes = regime["recipe"], list(config["recipes"])
-        if recipe not in recipes:
-            yield f"regimes.{name}.recipe: unknown recipe{_nearest(recipe, recipes)}"
+    yield from _wrong_sources(config["dataset"])
+    yield from _wrong_regimes(config)
     for name, recipe in config["recipes"].items():
         if recipe["nesterov"] and recipe["momentum"] == 0:
             yield f"recipes.{name}.nesterov: needs a momentum above 0"
@@ -159,6 +148,28 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield from (
             f"variants.{variant}.{problem}" for problem in _wrong_combinations(config, settings)
         )
+
+
+def _wrong_sources(dataset: Mapping[str, Any]) -> Iterator[str]:
+    source = dataset["source"]
+    if dataset["name"] == "image_folder" and source is None:
+        yield "dataset.source: image_folder needs a folder or an archive of images"
+    if dataset["name"] == "digits" and source is not None:
+        yield "dataset.source: digits come with scikit-learn; use null"
+    if set("{}") & set(source or ""):  # which Snakemake takes for wildcards
+        yield f"dataset.source: {source} has a brace, {{ or }}, in it; rename it"
+
+
+def _wrong_regimes(config: Mapping[str, Any]) -> Iterator[str]:
+    recipes = list(config["recipes"])
+    for name, regime in config["regimes"].items():
+        for model in sorted(set(config["models"]) - set(budgets(regime))):
+            yield f"regimes.{name}: gives no epochs for {model}"
+        for model in sorted(set(budgets(regime)) - set(names("model"))):
+            yield f"regimes.{name}.{model}: unknown model{_nearest(model, names('model'))}"
+        if regime["recipe"] not in recipes:
+            nearest = _nearest(regime["recipe"], recipes)
+            yield f"regimes.{name}.recipe: unknown recipe{nearest}"
 
 
 def _wrong_combinations(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
