@@ -1,5 +1,6 @@
 """A study's files are trusted only as what the present settings, code and parents would make."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import pytest
 from snakemake_project import ROOT, TINY, Project
 
+from sparsecnn.artifacts import read_tensors
 from sparsecnn.errors import UserError
 
 STUDY = "results/tiny"
@@ -182,3 +184,33 @@ def test_copied_results_are_not_made_again(finished, tmp_path, records):
     if not records:
         shutil.rmtree(tmp_path / "clone/.snakemake")
     assert Project(tmp_path / "clone").planned() == {}
+
+
+@pytest.mark.slow
+def test_two_people_get_the_same_study(fresh, finished):
+    """In another clone and with another number of cores; times alone differ."""
+    fresh.snakemake("--cores", "1")
+    names = sorted(
+        p.relative_to(finished.folder) for p in (finished / STUDY).rglob("*.safetensors")
+    )
+    assert len(names) == 1 + 1 + 2 + 6
+    for name in names:
+        assert content(fresh / name) == content(finished / name), name
+    tables = []
+    for project in (fresh, finished):
+        with (project / STUDY / "metrics.csv").open(newline="") as file:
+            tables.append([{**row, "seconds": ""} for row in csv.DictReader(file)])
+    assert tables[0] == tables[1]
+    for figure in ("accuracy", "drop", "layer_error", "ablation"):
+        name = f"{STUDY}/report/figures/{figure}.svg"
+        assert (fresh / name).read_bytes() == (finished / name).read_bytes()
+
+
+def content(path):
+    """Hash of a file of tensors, read whole."""
+    return read_tensors(path, read_kind(path))[1].content
+
+
+def read_kind(path):
+    folder = {"data": "dataset", "calibration": "calibration"}
+    return folder.get(path.parent.name, path.stem)
