@@ -126,15 +126,19 @@ def metrics_origin(wildcards):
     return stages.metrics(wildcards.model, wildcards.network)
 
 
-def evaluated_origin(wildcards):
-    if wildcards.network == "dense":
-        return dense_origin(wildcards)
-    return stages.pruned(*training(wildcards), wildcards.network)
-
-
 def origins(**others):
     """What the files that a job reads, and those before them, must come from."""
     return {k: asdict(v) for k, v in {"dataset": stages.dataset(), **others}.items()}
+
+
+def evaluated_origins(wildcards):
+    if wildcards.network == "dense":
+        return origins(weights=dense_origin(wildcards))
+    return origins(
+        dense=dense_origin(wildcards),
+        calibration=calibration_origin(wildcards),
+        weights=stages.pruned(*training(wildcards), wildcards.network),
+    )
 
 
 def made_from(origin):

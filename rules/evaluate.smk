@@ -19,10 +19,6 @@ rule evaluate:
         **compute(mem_mb=3000, runtime=30),
     params:
         **made_from(metrics_origin),
-        origins=lambda wildcards: origins(
-            dense=dense_origin(wildcards),
-            calibration=calibration_origin(wildcards),
-            weights=evaluated_origin(wildcards),
-        ),
+        origins=evaluated_origins,
     script:
         "../scripts/evaluate.py"

@@ -100,6 +100,21 @@ def test_defaults_are_filled_in_at_every_depth():
     assert config["seeds"] == [0, 1, 2]
 
 
+def test_keys_come_in_one_order_and_names_in_the_users():
+    def shuffled(value):
+        if not isinstance(value, dict):
+            return value
+        return {key: shuffled(value[key]) for key in reversed(value)}
+
+    config = merged(DEFAULT, {"variants": {"mine": {"damping": 0.1, "method": "wanda"}}})
+    one, other = (complete_config(c, SCHEMA) for c in (config, shuffled(config)))
+    assert list(one) == list(other) == list(SCHEMA["properties"])
+    assert repr(one["training"]) == repr(other["training"])
+    assert repr(one["recipes"]["strong"]) == repr(other["recipes"]["strong"])
+    assert list(one["variants"]["mine"]) == list(other["variants"]["mine"]) == ["method", "damping"]
+    assert list(one["variants"]) == list(reversed(other["variants"]))
+
+
 def test_null_removes_an_entry_of_the_default():
     config = complete(models={"vgg16": None}, variants={"magnitude_bn": None})
     assert list(config["models"]) == ["custom_cnn", "resnet18"]

@@ -122,11 +122,20 @@ def test_another_working_directory(finished, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+EVERYTHING = {"calibrate": 1, "train": 2, "prune": 6, "evaluate": 8, **REPORTING}
 EDITS = [
     ("src/sparsecnn/pruning/magnitude.py", {"prune": 2, "evaluate": 2, **REPORTING}),
     ("src/sparsecnn/evaluation/accuracy.py", {"evaluate": 8, **REPORTING}),
     ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1}),
+    ("src/sparsecnn/pruning/sparsegpt.py", {"prune": 4, "evaluate": 4, **REPORTING}),
+    ("src/sparsecnn/pruning/moments.py", {"prune": 6, "evaluate": 6, **REPORTING}),
+    ("src/sparsecnn/pruning/wanda.py", {}),
+    ("src/sparsecnn/data/augmentation.py", EVERYTHING),
+    ("src/sparsecnn/training/sgd.py", {"train": 2, "prune": 6, "evaluate": 8, **REPORTING}),
+    ("src/sparsecnn/models/custom_cnn.py", {"train": 2, "prune": 6, "evaluate": 8, **REPORTING}),
     ("src/sparsecnn/models/resnet.py", {}),
+    ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1}),
+    ("src/sparsecnn/study/tables.py", {"report": 1}),
     ("src/sparsecnn/registry.py", {}),
 ]
 
@@ -166,6 +175,25 @@ NEW_SETTINGS = [
         {"prune": 4, "evaluate": 4},
     ),
     (
+        "a model",
+        merged(
+            TINY,
+            models={"resnet18": {"width": 0.125}},
+            regimes={name: own | {"resnet18": 1} for name, own in TINY["regimes"].items()},
+        ),
+        {"train": 1, "prune": 3, "evaluate": 4},
+    ),
+    (
+        "a calibration size",
+        merged(TINY, calibration={"images": 65}),
+        {"calibrate": 1, "prune": 6, "evaluate": 6},
+    ),
+    (
+        "a data source",
+        merged(TINY, dataset={"normalization": {"mean": [0.5] * 3, "std": [0.5] * 3}}),
+        {"dataset": 1, **{k: v for k, v in EVERYTHING.items() if k not in REPORTING}},
+    ),
+    (
         "momentum and weight decay swapped",
         merged(
             TINY,
@@ -186,6 +214,34 @@ def test_a_setting_reruns_what_depends_on_it(finished, study, jobs):
 def test_a_study_on_anothers_baselines_trains_nothing(finished):
     study = merged(TINY | {"study": "other", "baselines": "tiny"}, variants={"magnitude": None})
     assert finished.planned(study=study) == {"prune": 4, "evaluate": 6, **REPORTING}
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        merged(TINY, methods={"sparsegpt": {"damping": 0.01}}, training={"compile": False}),
+        TINY | {"threads": 2},
+        TINY | {"device": "auto"},
+        merged(TINY, recipes={"unused": {"learning_rate": 1.0}}),
+    ],
+    ids=["what is the default anyway", "threads", "device", "a recipe that no regime uses"],
+)
+def test_what_changes_no_number_reruns_at_most_the_report(finished, study):
+    assert set(finished.planned(study=study)) <= {"report"}
+
+
+def test_formatting_and_docstrings_rerun_nothing(edited):
+    project = edited(
+        "src/sparsecnn/pruning/magnitude.py", lambda text: f'"""Another docstring."""\n\n\n{text}'
+    )
+    edited("src/sparsecnn/artifacts.py", lambda text: text.replace("    ", "        "))
+    assert project.planned() == {}
+
+
+def test_a_renamed_variant_is_made_anew_but_not_trained(finished):
+    variants = {"magnitude": None, "by_size": {"method": "magnitude"}}
+    planned = finished.planned(study=merged(TINY, variants=variants))
+    assert planned == {"prune": 2, "evaluate": 2} | REPORTING
 
 
 def test_the_order_of_keys_reruns_nothing(finished):

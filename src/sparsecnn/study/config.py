@@ -15,7 +15,7 @@ _REMOVABLE = ("models", "recipes", "regimes", "variants")
 
 
 def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with null entries removed and every default filled in.
+    """The configuration with null entries removed, defaults filled in, keys in the schema's order.
 
     Regimes keep their recipe and the budgets of the study's models alone, in the models' order.
 
@@ -75,6 +75,10 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any], defs: Mapping[str, Any
     for key, part in properties.items():
         if "default" in part:
             value.setdefault(key, copy.deepcopy(part["default"]))
+    # In the schema's order, since Snakemake takes the same keys in another order for a change.
+    ordered = {key: value[key] for key in (*properties, *value) if key in value}
+    value.clear()
+    value.update(ordered)
     for key, child in value.items():
         part = properties.get(key, schema.get("additionalProperties"))
         if isinstance(part, dict):
