@@ -1,10 +1,13 @@
 """Check that a study's files are whole and are what the code here would make of its settings.
 
     python scripts/verify.py results/<study>
+    python scripts/verify.py results/<study> --export study.zip
+    python scripts/verify.py study.zip
 
 Reads every artifact, compares its content with its hash, and its manifest with the study's
 configuration, the present code and the artifacts that it was made from. Prints what is not whole;
-the exit status is 0 if all is, 1 if not.
+the exit status is 0 if all is, 1 if not. `--export` writes a study that is whole as an RO-Crate;
+given such a crate, the files in it are compared with their hashes.
 """
 
 import argparse
@@ -12,38 +15,34 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from sparsecnn.artifacts import read_json, read_table
+from sparsecnn.artifacts import Manifest, read_json, read_table
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import ArtifactError, UserError
+from sparsecnn.study.crate import check_crate, export_crate
 from sparsecnn.study.lineage import WHOLE, Finding, Lineage
 
 
 def main() -> int:
     """Print the findings and their number; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("study", type=Path, help="folder of a study, results/<study>")
-    folder = parser.parse_args().study.resolve()
+    parser.add_argument("study", type=Path, help="results/<study>, or a crate of one")
+    parser.add_argument("--export", type=Path, metavar="CRATE.zip", help="write an RO-Crate")
+    arguments = parser.parse_args()
     try:
-        findings = verify(folder)
+        if arguments.study.is_file():
+            return _print([Finding(Path(k), v) for k, v in check_crate(arguments.study).items()])
+        folder = arguments.study.resolve()
+        status = _print(verify(folder), folder.parent)
+        if arguments.export:
+            _export(folder, arguments.export, status)
     except UserError as error:
         sys.exit(f"error: {error}")
-    for finding in findings:
-        if finding.state != WHOLE:
-            print(f"{finding.state:8} {finding.path.relative_to(folder.parent)}: {finding.reason}")
-    counts = Counter(finding.state for finding in findings)
-    print(", ".join(f"{count} {state}" for state, count in counts.most_common()))
-    if set(counts) == {WHOLE}:
-        return 0
-    print("To mend: delete the files named here and run snakemake again.")
-    return 1
+    return status
 
 
 def verify(folder: Path) -> list[Finding]:
     """What is to be said of every artifact; `UserError` if the folder holds no finished study."""
-    provenance = folder / "provenance.json"
-    if not provenance.exists():
-        raise UserError(f"{folder}: no finished study (there is no provenance.json); run it first")
-    _, manifest = read_json(provenance, "provenance")
+    manifest = _provenance(folder)
     config = manifest.settings["config"]
     lineage = Lineage(folder.parent, config, CodeDigest.of_this_project(), thorough=True)
     findings = list(lineage.check())
@@ -54,6 +53,35 @@ def verify(folder: Path) -> list[Finding]:
     except ArtifactError as error:
         findings.append(Finding(table, error.state, error.reason))
     return findings
+
+
+def _provenance(folder: Path) -> Manifest:
+    path = folder / "provenance.json"
+    if not path.exists():
+        raise UserError(f"{folder}: no finished study (there is no provenance.json); run it first")
+    return read_json(path, "provenance")[1]
+
+
+def _export(folder: Path, target: Path, status: int) -> None:
+    if status:
+        raise UserError("not exported: the study is not whole")
+    project = Path(__file__).resolve().parents[1]
+    count = export_crate(folder, _provenance(folder), project, target)
+    print(f"{target}: an RO-Crate of {count} files")
+
+
+def _print(findings: list[Finding], root: Path = Path()) -> int:
+    for finding in findings:
+        if finding.state != WHOLE:
+            path = finding.path.relative_to(root)
+            print(f"{finding.state:8} {path}{': ' if finding.reason else ''}{finding.reason}")
+    counts = Counter(finding.state for finding in findings)
+    print(", ".join(f"{count} {state}" for state, count in counts.most_common()))
+    if set(counts) == {WHOLE}:
+        return 0
+    if root.parts:
+        print("To mend: delete the files named here and run snakemake again.")
+    return 1
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config.yaml", "envs", "profiles", "report", "rules", "schemas", "scripts")
+PARTS = (
+    *("Snakefile", "config.yaml", "requirements.lock"),
+    *("envs", "profiles", "report", "rules", "schemas", "scripts"),
+)
 
 TINY = {
     "study": "tiny",

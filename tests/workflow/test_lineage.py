@@ -7,14 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
+from rocrate.rocrate import ROCrate
 from snakemake_project import ROOT, TINY, Project
 
 from sparsecnn.artifacts import read_tensors
 from sparsecnn.errors import UserError
+from sparsecnn.study.crate import check_crate
 
 STUDY = "results/tiny"
+RUN = "custom_cnn/small/epochs-2/seed-0"
 SHORT, LONG = (f"{STUDY}/custom_cnn/small/epochs-{n}/seed-0" for n in (1, 2))
 
 
@@ -28,10 +32,10 @@ def load_verify():
 verify = load_verify()
 
 
-def verified(project):
+def verified(project, *arguments):
     """Output and exit status of the command that checks a study."""
     run = subprocess.run(
-        [sys.executable, "scripts/verify.py", STUDY],
+        [sys.executable, "scripts/verify.py", STUDY, *arguments],
         cwd=project.folder,
         env={**os.environ, "PYTHONPATH": "src"},
         capture_output=True,
@@ -46,6 +50,45 @@ def test_a_finished_study_is_whole(finished):
     assert status == 0
     # Dataset, calibration set, 2 trainings with a history, 6 prunings with a table, 8 metrics.
     assert output.strip() == f"{2 + 2 * 2 + 6 * 2 + 8 + 1} whole"
+
+
+def test_a_study_travels_as_a_crate(finished, tmp_path):
+    crate = tmp_path / "study.zip"
+    output, status = verified(finished, "--export", str(crate))
+    assert status == 0
+    assert f"{crate}: an RO-Crate of" in output
+
+    read = ROCrate(crate)
+    names = {entity.id for entity in read.data_entities}
+    assert {"report/report.md", "metrics.csv", "config.yaml", "requirements.lock"} <= names
+    assert f"{RUN}/sparsegpt/layers.csv" in names
+    artifacts = json.loads(zipfile.ZipFile(crate).read("artifacts.json"))
+    assert len(artifacts) == 1 + 1 + 2 + 6
+    _, dense = read_tensors(finished / LONG / "dense.safetensors", "dense")
+    assert artifacts[f"tiny/{RUN}/dense.safetensors"]["content"] == dense.content
+
+    assert set(check_crate(crate).values()) == {"whole"}
+    doctored = tmp_path / "doctored.zip"
+    with zipfile.ZipFile(crate) as source, zipfile.ZipFile(doctored, "w") as target:
+        for name in source.namelist():
+            if name != "claims.json":
+                text = source.read(name)
+                target.writestr(name, text + b"x" if name == "metrics.csv" else text)
+    states = check_crate(doctored)
+    assert {name for name, state in states.items() if state == "missing"} == {"claims.json"}
+    assert {name for name, state in states.items() if state == "broken"} == {"metrics.csv"}
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_what_is_no_crate_is_one_line(tmp_path, content):
+    path = tmp_path / "study.zip"
+    if content is None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("ro-crate-metadata.json", "[]")
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="not an RO-Crate of a study"):
+        check_crate(path)
 
 
 def test_a_folder_without_a_study_is_one_line(tmp_path):
