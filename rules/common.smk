@@ -84,6 +84,8 @@ def gpus_here():
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return len(allowed.split(","))
+    if shutil.which("nvidia-smi") is None:
+        return 1
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
     return max(1, listed.stdout.count("GPU "))
 
