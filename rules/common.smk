@@ -39,13 +39,14 @@ def checked_config():
 study = checked_config()
 digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
 stages = Stages(study, digest)
+generation = stages.generation()
 
 RESULTS = f"results/{study['study']}"
 LOGS = f"logs/{study['study']}"
 BENCHMARKS = f"{RESULTS}/.benchmarks"
 
 # Dataset, calibration sets and dense networks may be those of another study.
-baselines = study["baselines"] or study["study"]
+baselines = layout.baselines(study)
 BASE = f"results/{baselines}"
 BASE_LOGS = f"logs/{baselines}"
 BASE_BENCHMARKS = f"{BASE}/.benchmarks"
@@ -144,18 +145,17 @@ def evaluated_origins(wildcards):
 
 
 def made_from(origin):
-    """The params that say what a job's outputs come from; `origin` is one or gives one."""
-    at = origin if callable(origin) else lambda wildcards: origin
+    """The params that say what a job's outputs come from; `origin` gives it for wildcards."""
     return {
-        "settings": lambda wildcards: at(wildcards).settings,
-        "code": lambda wildcards: at(wildcards).code,
+        "settings": lambda wildcards: origin(wildcards).settings,
+        "code": lambda wildcards: origin(wildcards).code,
     }
 
 
 def after(*scripts):
     """What changes with any artifact of the study, and with what these scripts make of them."""
     return {
-        "artifacts": stages.generation(),
+        "artifacts": generation,
         "code": [digest.of(script) for script in scripts],
     }
 

@@ -19,7 +19,7 @@ rule dataset:
         mem_mb=4000,
         runtime=60,
     params:
-        **made_from(stages.dataset()),
+        **made_from(lambda wildcards: stages.dataset()),
         cache="results/downloads",
     script:
         "../scripts/dataset.py"

@@ -8,12 +8,7 @@ REPORT = f"{RESULTS}/report"
 rule collect:
     input:
         metrics=networks(METRICS, ["dense", *study["variants"]]),
-        lineage=[
-            DATASET,
-            *expand(CALIBRATION, seed=study["seeds"]),
-            *networks(DENSE, ["dense"]),
-            *networks(PRUNED, study["variants"]),
-        ],
+        lineage=[path for path, _ in layout.tensor_files(Path("results"), study)],
     output:
         table=report(
             f"{RESULTS}/metrics.csv",

@@ -41,7 +41,6 @@ def main(
         if settings["pruning"]["bn_recalibration"]:
             count = recalibrate_batchnorm(model, inputs)
             logger.info("re-estimated the statistics of %d batch-norm layers", count)
-        model.cpu()
     manifest = Manifest(
         kind="pruned",
         settings={**parent.settings, **settings},

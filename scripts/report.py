@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import file_sha256, read_json, read_table, write_text
-from sparsecnn.errors import ArtifactError
+from sparsecnn.artifacts import check_parents, file_sha256, read_json, read_table, write_text
 from sparsecnn.job import run_job
 from sparsecnn.study.metrics import read_results
 from sparsecnn.study.reference import read_reference
@@ -29,9 +28,7 @@ def main(
     verdicts, claims_manifest = read_json(claims, "claims")
     made, provenance_manifest = read_json(provenance, "provenance")
     read_table(table, provenance_manifest)
-    if claims_manifest.parents["metrics"] != file_sha256(table):
-        reason = "it was made from another metrics.csv than is here now"
-        raise ArtifactError(claims, "stale", reason)
+    check_parents(claims, claims_manifest, {"metrics": file_sha256(table)})
     context = report_context(
         read_results(table),
         claims=verdicts,

@@ -13,13 +13,14 @@ given such a crate, the files in it are compared with their hashes.
 import argparse
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from sparsecnn.artifacts import Manifest, read_json, read_table
 from sparsecnn.digest import CodeDigest
-from sparsecnn.errors import ArtifactError, UserError
+from sparsecnn.errors import UserError
 from sparsecnn.study.crate import check_crate, export_crate
-from sparsecnn.study.lineage import WHOLE, Finding, Lineage
+from sparsecnn.study.lineage import WHOLE, Finding, Lineage, judge
 
 
 def main() -> int:
@@ -45,14 +46,8 @@ def verify(folder: Path) -> list[Finding]:
     manifest = _provenance(folder)
     config = manifest.settings["config"]
     lineage = Lineage(folder.parent, config, CodeDigest.of_this_project(), thorough=True)
-    findings = list(lineage.check())
     table = folder / "metrics.csv"
-    try:
-        read_table(table, manifest)
-        findings.append(Finding(table, WHOLE))
-    except ArtifactError as error:
-        findings.append(Finding(table, error.state, error.reason))
-    return findings
+    return [*lineage.check(), judge(table, partial(read_table, table, manifest))]
 
 
 def _provenance(folder: Path) -> Manifest:

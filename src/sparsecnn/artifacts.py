@@ -144,10 +144,10 @@ def check_origin(path: Path, manifest: Manifest, origin: Origin | None) -> None:
         raise ArtifactError(path, "foreign", reason)
 
 
-def check_parents(path: Path, manifest: Manifest, parents: Mapping[str, Manifest]) -> None:
-    """Raise `UserError` unless the artifact was made from these very parents."""
-    for role, parent in parents.items():
-        if manifest.parents.get(role) != parent.content:
+def check_parents(path: Path, manifest: Manifest, parents: Mapping[str, str]) -> None:
+    """Raise `UserError` unless the artifact was made from parents of this `content`, by role."""
+    for role, content in parents.items():
+        if manifest.parents.get(role) != content:
             reason = f"it was made from another {role} than is here now"
             raise ArtifactError(path, "stale", reason)
 

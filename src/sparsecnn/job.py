@@ -25,9 +25,8 @@ def run_job(job: Any, main: Callable[..., None]) -> None:
     """
     _start_logging(Path(job.log[0]))
     started = time.monotonic()
-    for output in dict(job.output.items()).values():
-        for path in [output] if isinstance(output, str) else output:
-            remove_leftovers(Path(path))
+    for output in job.output:
+        remove_leftovers(Path(output))
     try:
         main(**_arguments(job, main))
     except UserError as error:

@@ -129,16 +129,9 @@ def _small_files(folder: Path) -> list[Path]:
 
 def _manifests(root: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Manifest of every file of tensors, by its path under the folder of all results."""
-    base, own = layout.baselines(root, config), root / config["study"]
-    paths = [(base / layout.DATASET, "dataset")]
-    paths += [
-        (base / layout.CALIBRATION.format(seed=seed), "calibration") for seed in config["seeds"]
-    ]
-    paths += [(base / name, "dense") for name in layout.paths(layout.DENSE, config, ["dense"])]
-    variants = list(config["variants"])
-    paths += [(own / name, "pruned") for name in layout.paths(layout.PRUNED, config, variants)]
     return {
-        path.relative_to(root).as_posix(): asdict(read_manifest(path, kind)) for path, kind in paths
+        path.relative_to(root).as_posix(): asdict(read_manifest(path, kind))
+        for path, kind in layout.tensor_files(root, config)
     }
 
 

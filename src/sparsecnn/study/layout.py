@@ -43,10 +43,22 @@ def paths(pattern: str, config: Mapping[str, Any], variants: Sequence[str]) -> I
             yield pattern.format(**training._asdict(), variant=variant, network=variant)
 
 
-def baselines(root: Path, config: Mapping[str, Any]) -> Path:
-    """The folder of the study whose dataset, calibration sets and dense networks are used.
+def baselines(config: Mapping[str, Any]) -> str:
+    """Name of the study whose dataset, calibration sets and dense networks are used."""
+    name: str = config["baselines"] or config["study"]
+    return name
+
+
+def tensor_files(root: Path, config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Every file of tensors that a study's metrics come from, with its kind.
 
     `root` is the folder of all studies' results.
     """
-    name: str = config["baselines"] or config["study"]
-    return root / name
+    base, own = root / baselines(config), root / config["study"]
+    yield base / DATASET, "dataset"
+    for seed in config["seeds"]:
+        yield base / CALIBRATION.format(seed=seed), "calibration"
+    for name in paths(DENSE, config, ["dense"]):
+        yield base / name, "dense"
+    for name in paths(PRUNED, config, list(config["variants"])):
+        yield own / name, "pruned"

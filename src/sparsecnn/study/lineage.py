@@ -1,7 +1,8 @@
 """Whether the files of a study are what its configuration and the present code would make."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ class Finding:
     reason: str = ""
 
 
+def judge(path: Path, read: Callable[[], object]) -> Finding:
+    """What is to be said of a file that `read` reads and checks."""
+    try:
+        read()
+    except ArtifactError as error:
+        return Finding(path, error.state, error.reason)
+    return Finding(path, WHOLE)
+
+
 class Lineage:
     """Checks the artifacts of one study, each against its settings, its code and its parents.
 
@@ -56,7 +66,7 @@ class Lineage:
     ) -> None:
         self._config, self._thorough = config, thorough
         self._stages = Stages(config, digest)
-        self._base, self._own = layout.baselines(root, config), root / config["study"]
+        self._base, self._own = root / layout.baselines(config), root / config["study"]
 
     def check(self) -> Iterator[Finding]:
         """Every artifact in the order of making; what has a bad parent is judged by itself."""
@@ -101,38 +111,33 @@ class Lineage:
 
     def _metrics(self, training: Training, network: str, weights: Manifest | None) -> Finding:
         path = self._own / layout.METRICS.format(**training._asdict(), network=network)
-        try:
+
+        def read() -> None:
             origin = self._stages.metrics(training.model, network)
             _, manifest = read_json(path, "metrics", origin)
             check_parents(path, manifest, _known({"dataset": self._data, "network": weights}))
-        except ArtifactError as error:
-            return Finding(path, error.state, error.reason)
-        return Finding(path, WHOLE)
+
+        return judge(path, read)
 
     def _tensors(
         self, path: Path, kind: str, origin: Origin, parents: Mapping[str, Manifest | None]
     ) -> tuple[Finding, Manifest | None]:
         """What is to be said of a file of tensors, and its manifest if it has one."""
         manifest = None
-        try:
+
+        def read() -> None:
+            nonlocal manifest
             manifest = read_tensors(path, kind)[1] if self._thorough else read_manifest(path, kind)
             check_origin(path, manifest, origin)
             check_parents(path, manifest, _known(parents))
-        except ArtifactError as error:
-            return Finding(path, error.state, error.reason), manifest
-        return Finding(path, WHOLE), manifest
+
+        return judge(path, read), manifest
 
     def _table(self, path: Path, manifest: Manifest | None) -> Iterator[Finding]:
-        if not (self._thorough and manifest):
-            return
-        try:
-            read_table(path, manifest)
-        except ArtifactError as error:
-            yield Finding(path, error.state, error.reason)
-        else:
-            yield Finding(path, WHOLE)
+        if self._thorough and manifest:
+            yield judge(path, partial(read_table, path, manifest))
 
 
-def _known(parents: Mapping[str, Manifest | None]) -> dict[str, Manifest]:
-    """Those that could be read; the others have findings of their own."""
-    return {role: manifest for role, manifest in parents.items() if manifest}
+def _known(parents: Mapping[str, Manifest | None]) -> dict[str, str]:
+    """Content of those that could be read; the others have findings of their own."""
+    return {role: manifest.content for role, manifest in parents.items() if manifest}

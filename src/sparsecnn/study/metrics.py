@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from sparsecnn.artifacts import Manifest
 from sparsecnn.errors import UserError
 from sparsecnn.study.config import budgets
+from sparsecnn.study.layout import NETWORK
 
 _T = TypeVar("_T")
 
@@ -261,7 +262,8 @@ def _check_complete(
 
 
 def _name(model: str, recipe: str, epochs: int, seed: int, variant: str) -> str:
-    return f"{model}/{recipe}/epochs-{epochs}/seed-{seed}/{variant}"
+    network = NETWORK.format(model=model, recipe=recipe, epochs=epochs, seed=seed)
+    return f"{network}/{variant}"
 
 
 def _row(value: Mapping[str, Any], study: str, dataset: str, regime: str, dense_top1: float) -> Row:
