@@ -7,9 +7,7 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: Path(workflow.basedir) / "config.yaml"
-
-
+include: "rules/config.smk"
 include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
@@ -17,6 +15,7 @@ include: "rules/calibrate.smk"
 include: "rules/prune.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/verify.smk"
 
 
 report: "report/workflow.rst"

@@ -1,42 +1,17 @@
-# Needs: the configuration.
-# Makes: `study` (the checked configuration), paths, wildcards, and for each rule the settings
-# and the code digest that decide whether it runs again.
+# Needs: `study`, the checked configuration.
+# Makes: paths, wildcards, and for each rule the settings and the code digest that decide whether
+# it runs again.
 
-import os
 import shutil
 import subprocess
-import sys
 
-import yaml
 from dataclasses import asdict
-from snakemake.exceptions import WorkflowError
-
-SOURCE = Path(workflow.basedir) / "src"
-# Jobs import the library from here, with or without an installation, on any node.
-sys.path.insert(0, str(SOURCE))
-os.environ.update(
-    PYTHONPATH=os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")]).rstrip(
-        os.pathsep
-    )
-)
-
 from sparsecnn.artifacts import file_sha256
 from sparsecnn.digest import CodeDigest
-from sparsecnn.errors import UserError
 from sparsecnn.study import layout
-from sparsecnn.study.config import complete_config, made_of
+from sparsecnn.study.config import made_of
 from sparsecnn.study.stages import Stages
 
-
-def checked_config():
-    schema = Path(workflow.basedir) / "schemas/config.schema.yaml"
-    try:
-        return complete_config(config, yaml.safe_load(schema.read_text()))
-    except UserError as error:
-        raise WorkflowError(f"wrong configuration\n{error}") from None
-
-
-study = checked_config()
 digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
 stages = Stages(study, digest)
 generation = stages.generation()

@@ -3,6 +3,7 @@
     python scripts/verify.py results/<study>
     python scripts/verify.py results/<study> --export study.zip
     python scripts/verify.py study.zip
+    snakemake --cores 1 verify                  # the first of these, as a rule
 
 Reads every artifact, compares its content with its hash, and its manifest with the study's
 configuration, the present code and the artifacts that it was made from. Prints what is not whole;
@@ -11,16 +12,25 @@ given such a crate, the files in it are compared with their hashes.
 """
 
 import argparse
+import logging
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparsecnn.artifacts import Manifest, read_json, read_table
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import UserError
+from sparsecnn.job import run_job
 from sparsecnn.study.crate import check_crate, export_crate
 from sparsecnn.study.lineage import WHOLE, Finding, Lineage, judge
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+logger = logging.getLogger("sparsecnn")
 
 
 def main() -> int:
@@ -65,19 +75,40 @@ def _export(folder: Path, target: Path, status: int) -> None:
     print(f"{target}: an RO-Crate of {count} files")
 
 
+def job(table: Path) -> None:
+    """The same as a job: log the findings; `UserError` unless all is whole."""
+    folder = table.parent.resolve()
+    findings = verify(folder)
+    for line in _lines(findings, folder.parent):
+        logger.info("%s", line)
+    if not _whole(findings):
+        raise UserError(f"{table.parent} is not whole; delete the files named above and run again")
+
+
 def _print(findings: list[Finding], root: Path = Path()) -> int:
-    for finding in findings:
-        if finding.state != WHOLE:
-            path = finding.path.relative_to(root)
-            print(f"{finding.state:8} {path}{': ' if finding.reason else ''}{finding.reason}")
-    counts = Counter(finding.state for finding in findings)
-    print(", ".join(f"{count} {state}" for state, count in counts.most_common()))
-    if set(counts) == {WHOLE}:
+    print("\n".join(_lines(findings, root)))
+    if _whole(findings):
         return 0
     if root.parts:
         print("To mend: delete the files named here and run snakemake again.")
     return 1
 
 
+def _lines(findings: list[Finding], root: Path) -> Iterator[str]:
+    for finding in findings:
+        if finding.state != WHOLE:
+            path = finding.path.relative_to(root)
+            yield f"{finding.state:8} {path}{': ' if finding.reason else ''}{finding.reason}"
+    counts = Counter(finding.state for finding in findings)
+    yield ", ".join(f"{count} {state}" for state, count in counts.most_common())
+
+
+def _whole(findings: list[Finding]) -> bool:
+    return all(finding.state == WHOLE for finding in findings)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    if "snakemake" in globals():
+        run_job(snakemake, job)
+    else:
+        sys.exit(main())
