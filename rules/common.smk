@@ -6,11 +6,15 @@ import shutil
 import subprocess
 
 from dataclasses import asdict
-from sparsecnn.artifacts import file_sha256
+from importlib.metadata import PackageNotFoundError
+
+from snakemake.logging import logger
+from sparsecnn.artifacts import environment, file_sha256, read_json
 from sparsecnn.digest import CodeDigest
 from sparsecnn.study import layout
 from sparsecnn.study.config import made_of
 from sparsecnn.study.stages import Stages
+from sparsecnn.study.versions import RERUN, others
 
 digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
 stages = Stages(study, digest)
@@ -32,6 +36,24 @@ DENSE = f"{BASE}/{layout.DENSE}"
 PRUNED = f"{RESULTS}/{layout.PRUNED}"
 LAYERS = f"{RESULTS}/{layout.LAYERS}"
 METRICS = f"{RESULTS}/{layout.METRICS}"
+
+
+def warn_of_other_versions():
+    """Say so if a finished study was made with other versions than it would be now."""
+    try:
+        made, _ = read_json(Path(RESULTS) / "provenance.json", "provenance")
+        different = others(made["versions"], environment())
+    except (UserError, PackageNotFoundError):
+        return
+    if different:
+        logger.warning(
+            f"{RESULTS}: made with {', '.join(different)}; kept as it is. "
+            "`on_new_versions: rerun` would make it anew."
+        )
+
+
+if workflow.is_main_process and study["on_new_versions"] != RERUN:
+    warn_of_other_versions()
 
 
 wildcard_constraints:

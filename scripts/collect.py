@@ -19,8 +19,8 @@ def main(
 ) -> None:
     """Write metrics.csv and provenance.json, unless the metrics are of different generations."""
     config = settings["config"]
-    root = table.parents[1]
-    Lineage(root, config, CodeDigest.of_this_project(), thorough=False).require_whole()
+    lineage = Lineage(table.parents[1], config, CodeDigest.of_this_project(), thorough=False)
+    tensors = lineage.require_whole()
     sources = [read_json(path, "metrics") for path in metrics]
     values = [{**value, "seconds": manifest.seconds} for value, manifest in sources]
     results = collect(
@@ -36,7 +36,7 @@ def main(
         parents={network_name(value): source.content for value, source in sources},
         files={table.name: write_table(table, table_rows(results))},
     )
-    write_json(provenance, provenance_of(sources), manifest)
+    write_json(provenance, provenance_of(sources, tensors), manifest)
 
 
 if __name__ == "__main__":

@@ -260,7 +260,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
             layers.append(folder / "layers.csv")
             write_table(layers[-1], [{"layer": "conv1", "relative_error": 0.1}])
     settings = {"config": {"study": "example", "regimes": regimes, "seeds": [0, 1]}}
-    settings["config"]["baselines"] = None
+    settings["config"] |= {"baselines": None, "on_new_versions": "warn"}
     settings["config"]["dataset"] = {"name": "image_folder", "label": "photos"}
     settings["config"]["variants"] = {"magnitude": {}, "sparsegpt": {}}
     table, claims, sources = (study / n for n in ("metrics.csv", "claims.json", "provenance.json"))
@@ -269,7 +269,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     write_json(dataset, summary_of_dataset(), Manifest("dataset_summary", {}, "c0de"))
 
     # Of these networks there are the metrics alone; the lineage has tests of its own.
-    monkeypatch.setattr(Lineage, "require_whole", lambda self: None)
+    monkeypatch.setattr(Lineage, "require_whole", lambda self: [])
     script("collect")(paths, table, sources, settings, "c0de")
     script("claims")(table, claims, {}, "c0de")
     options = {"methods": {}, "pruning": {"layout": "channels", "bn_recalibration": False}}

@@ -1,7 +1,7 @@
 """Whether the files of a study are what its configuration and the present code would make."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Finding:
     state: str
     """``whole``, or the state of the `ArtifactError`."""
     reason: str = ""
+    manifest: Manifest | None = None
+    """Of a file of tensors that could be read."""
 
 
 def judge(path: Path, read: Callable[[], object]) -> Finding:
@@ -74,29 +76,35 @@ class Lineage:
         for training in layout.trainings(self._config):
             yield from self._training(training)
 
-    def require_whole(self) -> None:
-        """Raise `ArtifactError` for the first file that is not whole."""
+    def require_whole(self) -> list[Manifest]:
+        """Manifests of all files of tensors; `ArtifactError` for the first file not whole."""
+        manifests = []
         for finding in self.check():
             if finding.state != WHOLE:
                 raise ArtifactError(finding.path, finding.state, finding.reason)
+            if finding.manifest:
+                manifests.append(finding.manifest)
+        return manifests
 
     def _dataset(self) -> Iterator[Finding]:
         path = self._base / layout.DATASET
-        finding, self._data = self._tensors(path, "dataset", self._stages.dataset(), {})
+        finding = self._tensors(path, "dataset", self._stages.dataset(), {})
+        self._data = finding.manifest
         yield finding
         self._calibration: dict[int, Manifest | None] = {}
         for seed in self._config["seeds"]:
             path = self._base / layout.CALIBRATION.format(seed=seed)
             origin = self._stages.calibration(seed)
-            finding, found = self._tensors(path, "calibration", origin, {"dataset": self._data})
-            self._calibration[seed] = found
+            finding = self._tensors(path, "calibration", origin, {"dataset": self._data})
+            self._calibration[seed] = finding.manifest
             yield finding
 
     def _training(self, training: Training) -> Iterator[Finding]:
         names = training._asdict()
         path = self._base / layout.DENSE.format(**names)
         origin = self._stages.dense(*training)
-        finding, dense = self._tensors(path, "dense", origin, {"dataset": self._data})
+        finding = self._tensors(path, "dense", origin, {"dataset": self._data})
+        dense = finding.manifest
         yield finding
         yield from self._table(self._base / layout.HISTORY.format(**names), dense)
         yield self._metrics(training, DENSE, dense)
@@ -104,10 +112,10 @@ class Lineage:
             origin = self._stages.pruned(*training, variant)
             path = self._own / layout.PRUNED.format(**names, variant=variant)
             parents = {"dense": dense, "calibration": self._calibration[training.seed]}
-            finding, pruned = self._tensors(path, "pruned", origin, parents)
+            finding = self._tensors(path, "pruned", origin, parents)
             yield finding
-            yield from self._table(path.with_name("layers.csv"), pruned)
-            yield self._metrics(training, variant, pruned)
+            yield from self._table(path.with_name("layers.csv"), finding.manifest)
+            yield self._metrics(training, variant, finding.manifest)
 
     def _metrics(self, training: Training, network: str, weights: Manifest | None) -> Finding:
         path = self._own / layout.METRICS.format(**training._asdict(), network=network)
@@ -121,8 +129,8 @@ class Lineage:
 
     def _tensors(
         self, path: Path, kind: str, origin: Origin, parents: Mapping[str, Manifest | None]
-    ) -> tuple[Finding, Manifest | None]:
-        """What is to be said of a file of tensors, and its manifest if it has one."""
+    ) -> Finding:
+        """What is to be said of a file of tensors, with its manifest if it has one."""
         manifest = None
 
         def read() -> None:
@@ -131,7 +139,7 @@ class Lineage:
             check_origin(path, manifest, origin)
             check_parents(path, manifest, _known(parents))
 
-        return judge(path, read), manifest
+        return replace(judge(path, read), manifest=manifest)
 
     def _table(self, path: Path, manifest: Manifest | None) -> Iterator[Finding]:
         if self._thorough and manifest:

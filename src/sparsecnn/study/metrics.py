@@ -178,16 +178,19 @@ def collect(
     )
 
 
-def provenance(sources: Sequence[tuple[Mapping[str, Any], Manifest]]) -> dict[str, Any]:
+def provenance(
+    sources: Sequence[tuple[Mapping[str, Any], Manifest]], tensors: Iterable[Manifest] = ()
+) -> dict[str, Any]:
     """What made the metrics: distinct versions, devices and code, dates, and every network read.
 
-    `sources` are the metrics.json values with their manifests. Each network is listed with the
-    `content` hash of its metrics and the layers that pruning left dense.
+    `sources` are the metrics.json values with their manifests, `tensors` the manifests of all
+    that they come from, whose versions count too. Each network is listed with the `content` hash
+    of its metrics and the layers that pruning left dense.
     """
     manifests = [manifest for _, manifest in sources]
     created = sorted(manifest.created for manifest in manifests)
     return {
-        "versions": _distinct(manifest.versions for manifest in manifests),
+        "versions": _distinct(manifest.versions for manifest in (*manifests, *tensors)),
         "devices": sorted({manifest.device for manifest in manifests}),
         "code": sorted({manifest.code for manifest in manifests}),
         "created": {"first": created[0], "last": created[-1]},

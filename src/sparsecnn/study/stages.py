@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sparsecnn.artifacts import Origin
+from sparsecnn.artifacts import Origin, environment
 from sparsecnn.digest import CodeDigest
 from sparsecnn.registry import module_of
 from sparsecnn.study.config import variant_settings
 from sparsecnn.study.layout import trainings
 from sparsecnn.study.metrics import DENSE
+from sparsecnn.study.versions import RERUN, minor
 
 
 class Stages:
@@ -27,6 +28,8 @@ class Stages:
 
     def __init__(self, config: Mapping[str, Any], digest: CodeDigest) -> None:
         self._config, self._digest = config, digest
+        rerun = config["on_new_versions"] == RERUN
+        self._versions = {"versions": minor(environment())} if rerun else {}
 
     def generation(self) -> str:
         """A digest of the origins of all that the report is made of."""
@@ -42,12 +45,13 @@ class Stages:
         """Of the canonical dataset."""
         own = self._config["dataset"]
         settings = {key: own[key] for key in ("name", "source", "normalization")}
-        return Origin(settings, self._digest.of("dataset.py", [module_of("dataset", own["name"])]))
+        code = self._digest.of("dataset.py", [module_of("dataset", own["name"])])
+        return Origin(settings | self._versions, code)
 
     def calibration(self, seed: int) -> Origin:
         """Of the calibration set of a seed."""
         settings = {"seed": seed, **self._config["calibration"]}
-        return Origin(settings, self._digest.of("calibrate.py"))
+        return Origin(settings | self._versions, self._digest.of("calibrate.py"))
 
     def dense(self, model: str, recipe: str, epochs: int, seed: int) -> Origin:
         """Of a network before pruning."""
@@ -59,7 +63,8 @@ class Stages:
             "recipe": recipe,
             "training": self._config["recipes"][recipe] | self._config["training"],
         }
-        return Origin(settings, self._digest.of("train.py", [module_of("model", model)]))
+        code = self._digest.of("train.py", [module_of("model", model)])
+        return Origin(settings | self._versions, code)
 
     def pruned(self, model: str, recipe: str, epochs: int, seed: int, variant: str) -> Origin:
         """Of a pruned network; the settings are its dense one's and, under `pruning`, its own."""
@@ -70,6 +75,5 @@ class Stages:
 
     def metrics(self, model: str, network: str) -> Origin:
         """Of the metrics of a network, `dense` or a variant."""
-        return Origin(
-            {"variant": network}, self._digest.of("evaluate.py", [module_of("model", model)])
-        )
+        code = self._digest.of("evaluate.py", [module_of("model", model)])
+        return Origin({"variant": network} | self._versions, code)
