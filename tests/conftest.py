@@ -4,6 +4,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from sparsecnn.study.text import plain_table
+
+TABLES = pytest.StashKey()
+
+
+@pytest.fixture
+def tabulate(request):
+    """Call with a title, and a row by column; each table is printed when the tests are done."""
+    tables = request.config.stash.setdefault(TABLES, {})
+    return lambda title, **row: tables.setdefault(title, []).append(row)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for title, rows in config.stash.get(TABLES, {}).items():
+        terminalreporter.section(f"{title}: {len(rows)}")
+        columns = [name.replace("_", " ") for name in rows[0]]
+        table = plain_table(columns, [list(row.values()) for row in rows], left=len(columns))
+        terminalreporter.write_line(table)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():

@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
@@ -12,6 +14,7 @@ from sparsecnn.pruning import prune
 from sparsecnn.pruning.problem import Companions
 from sparsecnn.registry import names, resolve
 from sparsecnn.study.config import complete_config, variant_settings
+from sparsecnn.study.config_files import read_config
 from sparsecnn.training.recipe import SCHEDULES, Recipe
 
 ROOT = Path(sparsecnn.__file__).parents[2]
@@ -237,17 +240,71 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("overlay", "message"), WRONG, ids=[str(i) for i in range(len(WRONG))])
-def test_a_mistake_is_named_with_what_is_allowed(overlay, message):
+def test_a_mistake_is_named_with_what_is_allowed(overlay, message, tabulate):
     if message is None:  # merging keeps the default's std, so this one is fine
         complete(**overlay)
         return
     with pytest.raises(UserError) as error:
         complete(**overlay)
     assert message in str(error.value)
-    assert all(len(line) < 300 for line in str(error.value).splitlines())
+    lines = str(error.value).splitlines()
+    assert all(len(line) < 300 for line in lines)
+    tabulate("wrong configurations", says=lines[0][:150])
 
 
 def test_all_mistakes_are_named_at_once():
     with pytest.raises(UserError) as error:
         complete(thread=1, seeds=[], device="gpu")
     assert len(str(error.value).splitlines()) == 3
+
+
+WRONG_FILES = [
+    ("study: [a\nb: {", ", line 2, column 2: not valid YAML (expected ',' or ']', but got ':')"),
+    ("study: a\n\tb: c\n", ", line 2, column 1: not valid YAML (found character '\\t'"),
+    ("a: *unknown", ", line 1, column 4: not valid YAML (found undefined alias"),
+    ("a: !!python/object/apply:os.system [touch pwned]", "could not determine a constructor"),
+    ("seeds: [1]\nseeds: [2]", ", line 2, column 1: not valid YAML (key 'seeds' is given twice"),
+    ("models:\n  vgg16: {}\n  vgg16: {}", ", line 3, column 3: not valid YAML (key 'vgg16' is"),
+    ("- a\n- b", ": holds a list; write settings as `key: value`"),
+    ("reference", ": holds a str; write settings"),
+    ("", ": holds nothing; write settings"),
+    ("a: \x07", ": not valid YAML (unacceptable character"),
+    ("study: a\nlabel: caf\xe9".encode("latin-1"), ", line 2: byte 0xe9 is not UTF-8; save"),
+    (None, ": cannot be read (No such file or directory)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), WRONG_FILES, ids=[str(i) for i in range(len(WRONG_FILES))]
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_place(tmp_path, tabulate, content, message):
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as error:
+        read_config(path)
+    assert str(error.value).startswith(f"{path}{message}" if message[0] in ",:" else str(path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    tabulate("wrong configurations", says=str(error.value).replace(f"{tmp_path}/", ""))
+
+
+def test_what_yaml_allows_is_read(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("a: &x {b: 1, c: 2}\nd:\n  <<: *x\n  b: 3\n".replace("? [e]\n: 1\n", ""))
+    assert read_config(path) == {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}
+
+
+def test_the_command_that_checks_says_what_a_study_is_and_what_is_wrong(tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("seed: [1]\nthreads: 0\n")
+    command = [sys.executable, ROOT / "scripts/check_config.py"]
+    for files, code, text in (
+        ([ROOT / "studies/small.yaml"], 0, "study small: valid; 6 trainings, 30 pruned networks"),
+        ([wrong], 1, "error: seed: unknown key, did you mean seeds?"),
+        ([tmp_path / "absent.yaml"], 1, "absent.yaml: cannot be read"),
+    ):
+        run = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+        assert run.returncode == code
+        assert text in run.stdout + run.stderr
+        assert "Traceback" not in run.stderr

@@ -4,8 +4,6 @@ import shutil
 import pytest
 from snakemake_project import Project, copy_project
 
-from sparsecnn.study.text import plain_table
-
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
@@ -45,18 +43,18 @@ def edited(finished):
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-FAULTS = pytest.StashKey()
+@pytest.fixture
+def faults(tabulate):
+    """Call with a fault, what the user sees and what was lost."""
+    return lambda fault, seen, lost: tabulate("faults", fault=fault, the_user_sees=seen, lost=lost)
 
 
 @pytest.fixture
-def faults(request):
-    """Call with a fault, what the user sees and what was lost; printed when the tests are done."""
-    rows = request.config.stash.setdefault(FAULTS, [])
-    return lambda fault, seen, lost: rows.append((fault, seen, lost))
+def reruns(tabulate):
+    """Call with a change and the jobs, {rule: count}, that it makes run again."""
 
+    def record(change, jobs):
+        listed = ", ".join(f"{count} {rule}" for rule, count in jobs.items())
+        tabulate("changes and what they rerun", change=change, jobs=listed or "nothing")
 
-def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash.get(FAULTS, [])
-    if rows:
-        terminalreporter.section("faults: what the user sees, what is lost")
-        terminalreporter.write_line(plain_table(["Fault", "The user sees", "Lost"], rows, left=3))
+    return record

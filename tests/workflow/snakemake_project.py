@@ -56,9 +56,9 @@ class Project:
         assert (run.returncode == 0) == ok, output
         return output
 
-    def planned(self, *arguments, study=TINY):
+    def planned(self, *arguments, study=TINY, cwd=None):
         """Jobs that a run would start, as {rule: count}."""
-        output = self.snakemake("-n", *arguments, study=study)
+        output = self.snakemake("-n", *arguments, study=study, cwd=cwd)
         table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.M | re.S)
         if table is None:
             assert "Nothing to be done" in output, output

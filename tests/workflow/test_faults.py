@@ -6,6 +6,7 @@ metrics of an undisturbed run. The table of what was tried is printed at the end
 
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -17,9 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from snakemake_project import TINY
+from snakemake_project import ROOT, TINY
 
-from sparsecnn.artifacts import read_json
+from cifar_archive import Server, members_of, write_archive
+from sparsecnn.artifacts import read_json, read_tensors
+from sparsecnn.data.cifar import CIFAR10
 
 pytestmark = pytest.mark.slow
 
@@ -46,9 +49,9 @@ def contents(project):
     }
 
 
-def started(project, *arguments, **limits):
-    """Snakemake on the tiny study, in a process group of its own."""
-    (project / "study.yaml").write_text(yaml.safe_dump(TINY))
+def started(project, *arguments, study=TINY, **limits):
+    """Snakemake on a study, in a process group of its own."""
+    (project / "study.yaml").write_text(yaml.safe_dump(study))
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
     return subprocess.Popen(
         [*command, *arguments],
@@ -178,6 +181,51 @@ def test_deleted_artifacts_in_the_middle(copied, finished, faults):
     faults("artifacts in the middle deleted", "nothing: they are made again", "nothing")
 
 
+def in_a_mount_namespace(project, setup, *arguments):
+    """Snakemake on the tiny study, with file systems of its own; output and exit status."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("mounting a file system needs root and unshare")
+    (project / "study.yaml").write_text(yaml.safe_dump(TINY))
+    snakemake = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
+    script = f'set -e; {setup}; exec "$@"'
+    run = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *snakemake, *arguments],
+        cwd=project.folder,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    if "unshare" in run.stderr or "mount:" in run.stderr:
+        pytest.skip(f"mounting is not permitted here: {run.stderr.splitlines()[0]}")
+    return run.stdout + run.stderr, run.returncode
+
+
+def test_read_only_results(copied, finished, faults):
+    (copied / RUN / "sparsegpt/metrics.json").unlink()
+    read_only = "mount --bind results results; mount -o remount,ro,bind results"
+    output, status = in_a_mount_namespace(copied, read_only)
+    assert status != 0
+    assert re.search(r"Write-protected output files .*\n.*results/tiny|Read-only file sys", output)
+    copied.snakemake()
+    assert contents(copied) == contents(finished)
+    faults("read-only results", "Write-protected output files for rule ...", "nothing")
+
+
+def test_a_full_tmp(copied, finished, faults):
+    """Nothing is written there: a study does not notice."""
+    for name in ("dense.safetensors", "sparsegpt/pruned.safetensors"):
+        (copied / RUN / name).unlink()
+    full = (
+        "mount -t tmpfs -o size=64k tmpfs /var/tmp; "
+        "dd if=/dev/zero of=/var/tmp/filler bs=4k 2>/dev/null || true; export TMPDIR=/var/tmp"
+    )
+    output, status = in_a_mount_namespace(copied, full)
+    assert status == 0, output
+    assert contents(copied) == contents(finished)
+    faults("a full /tmp", "nothing: nothing is written there", "nothing")
+
+
 def test_clocks_that_disagree(copied, faults):
     moments = random.Random(0)
     for path in Path(copied / "results").rglob("*"):
@@ -185,3 +233,70 @@ def test_clocks_that_disagree(copied, faults):
         os.utime(path, (moment, moment))
     assert copied.planned() == {}
     faults("clocks that disagree (random dates)", "nothing: content decides", "nothing")
+
+
+DOWNLOADS = {
+    "down": "Connection refused",
+    "absent": "HTTP Error 404",
+    "wrong": "corrupted",
+    "cut": "corrupted|IncompleteRead|retrieval incomplete",
+    "stalled": "timed out",
+}
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A server of a small archive, and a function that makes a project download from it."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    layout = write_archive(tmp_path / "origin.tar.gz", CIFAR10, members_of(CIFAR10))
+    server = Server((tmp_path / "origin.tar.gz").read_bytes())
+
+    def use(project, kind):
+        url = "http://127.0.0.1:9" if kind == "down" else server.url(kind)
+        shutil.copy(ROOT / "src/sparsecnn/data/cifar.py", project / "src/sparsecnn/data/cifar.py")
+        source = project / "src/sparsecnn/data/cifar.py"
+        text = source.read_text().replace(CIFAR10.md5, layout.md5)
+        text = re.sub(r"^MIRRORS = .*$", f'MIRRORS = ("{url}",)', text, flags=re.M)
+        source.write_text(text.replace("STALLED_SECONDS = 60.0", "STALLED_SECONDS = 1.0"))
+
+    yield use
+    server.stop()
+
+
+def test_downloads_that_fail(fresh, mirror, faults):
+    study = TINY | {"dataset": {"name": "cifar10"}}
+    target = ("--until", "dataset")
+    for kind, reason in DOWNLOADS.items():
+        mirror(fresh, kind)
+        output = fresh.snakemake(*target, study=study, ok=False)
+        line = re.search(r"error: cannot download .*$", output, re.M)[0]
+        assert re.search(reason, line)
+        assert "Traceback" not in output
+        assert not list((fresh / "results/downloads").iterdir())
+        faults(f"download: {kind}", "error: cannot download cifar-10-python.tar.gz ...", "nothing")
+    mirror(fresh, "slow")
+    fresh.snakemake(*target, study=study)
+    name = f"{STUDY}/data/dataset.safetensors"
+    images, manifest = read_tensors(fresh / name, "dataset")
+    assert images["train_images"].shape == (20, 3, 32, 32)
+    mirror(fresh, "absent")  # the archive is kept: nobody is asked again
+    fresh.snakemake("--forcerun", "dataset", *target, study=study)
+    assert read_tensors(fresh / name, "dataset")[1].content == manifest.content
+    faults("download: slow", "its progress", "nothing")
+
+
+def test_a_download_killed_in_the_middle(fresh, mirror, faults):
+    study = TINY | {"dataset": {"name": "cifar10"}}
+    mirror(fresh, "stalled")
+    run = started(fresh, "--until", "dataset", study=study)
+    job = job_of(run, "dataset")
+    while not list(fresh.folder.glob("results/downloads/.download-*/*")):
+        assert run.poll() is None
+        time.sleep(0.005)
+    job.send_signal(signal.SIGKILL)
+    run.communicate(timeout=60)
+    mirror(fresh, "ok")
+    fresh.snakemake("--until", "dataset", study=study)
+    images, _ = read_tensors(fresh / f"{STUDY}/data/dataset.safetensors", "dataset")
+    assert images["test_images"].shape == (4, 3, 32, 32)
+    faults("download: killed", "Error in rule dataset", "what had been downloaded")

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from snakemake_project import TINY
 
-from sparsecnn.artifacts import read_json, read_table, read_tensors
+from sparsecnn.artifacts import read_json, read_table, read_tensors, write_json
 
 RUN = "results/tiny/custom_cnn/small/epochs-2/seed-0"
 REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1}
@@ -141,20 +141,23 @@ EDITS = [
 
 
 @pytest.mark.parametrize(("path", "jobs"), EDITS, ids=[path for path, _ in EDITS])
-def test_an_edit_reruns_what_runs_it(edited, path, jobs):
+def test_an_edit_reruns_what_runs_it(edited, reruns, path, jobs):
     project = edited(path, lambda text: f"{text}\nEDITED = 1\n")
     assert project.planned() == jobs
+    reruns(f"edit of {path}", jobs)
 
 
-def test_comments_rerun_nothing(edited):
+def test_comments_rerun_nothing(edited, reruns):
     project = edited("src/sparsecnn/artifacts.py", lambda text: f"# a comment\n{text}")
     edited("scripts/train.py", lambda text: f"{text}\n# another\n")
     assert project.planned() == {}
+    reruns("comments", {})
 
 
-def test_the_template_reruns_the_report_alone(edited):
+def test_the_template_reruns_the_report_alone(edited, reruns):
     project = edited("report/report.md.j2", lambda text: f"{text}\nMore.\n")
     assert project.planned() == {"report": 1}
+    reruns("edit of report/report.md.j2", {"report": 1})
 
 
 NEW_SETTINGS = [
@@ -207,8 +210,9 @@ NEW_SETTINGS = [
 @pytest.mark.parametrize(
     ("study", "jobs"), [case[1:] for case in NEW_SETTINGS], ids=[case[0] for case in NEW_SETTINGS]
 )
-def test_a_setting_reruns_what_depends_on_it(finished, study, jobs):
+def test_a_setting_reruns_what_depends_on_it(finished, reruns, request, study, jobs):
     assert finished.planned(study=study) == jobs | REPORTING
+    reruns(f"setting: {request.node.callspec.id}", jobs | REPORTING)
 
 
 def test_a_study_on_anothers_baselines_trains_nothing(finished):
@@ -226,26 +230,102 @@ def test_a_study_on_anothers_baselines_trains_nothing(finished):
     ],
     ids=["what is the default anyway", "threads", "device", "a recipe that no regime uses"],
 )
-def test_what_changes_no_number_reruns_at_most_the_report(finished, study):
-    assert set(finished.planned(study=study)) <= {"report"}
+def test_what_changes_no_number_reruns_at_most_the_report(finished, reruns, request, study):
+    jobs = finished.planned(study=study)
+    assert set(jobs) <= {"report"}
+    reruns(f"setting: {request.node.callspec.id}", jobs)
 
 
-def test_formatting_and_docstrings_rerun_nothing(edited):
+def test_formatting_and_docstrings_rerun_nothing(edited, reruns):
     project = edited(
         "src/sparsecnn/pruning/magnitude.py", lambda text: f'"""Another docstring."""\n\n\n{text}'
     )
     edited("src/sparsecnn/artifacts.py", lambda text: text.replace("    ", "        "))
     assert project.planned() == {}
+    reruns("docstrings and formatting", {})
 
 
-def test_a_renamed_variant_is_made_anew_but_not_trained(finished):
+UNUSED_METHOD = '''"""A method that no study uses."""'''
+
+
+def new_method(project):
+    (project / "src/sparsecnn/pruning/unused.py").write_text(f"{UNUSED_METHOD}\n")
+    registry = project / "src/sparsecnn/registry.py"
+    entry = '"unused": "sparsecnn.pruning.unused:Unused",'
+    text = registry.read_text()
+    registry.write_text(text.replace('"method": {', f'"method": {{\n        {entry}'))
+    assert entry in registry.read_text()
+
+
+def touch_everything(project):
+    for path in project.folder.rglob("*"):
+        path.touch()
+
+
+def switch_branch_and_back(project):
+    """Another branch's edit, taken back: as git, with new dates."""
+    for path in project.folder.glob("src/sparsecnn/**/*.py"):
+        text = path.read_text()
+        path.write_text(f"{text}\nEDITED = 1\n")
+        path.write_text(text)
+
+
+def edit_what_no_job_runs(project):
+    for name in ("README.md", "tests/unit/test_config.py", "benchmarks/pruning.py", "Makefile"):
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("changed\n")
+
+
+@pytest.mark.parametrize(
+    "change", [new_method, touch_everything, switch_branch_and_back, edit_what_no_job_runs]
+)
+def test_what_is_no_change_reruns_nothing(copied, reruns, change):
+    change(copied)
+    assert copied.planned() == {}
+    reruns(change.__name__.replace("_", " "), {})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--cores", "1"), ("--profile", "profiles/default"), ("--resources", "gpu=4")],
+    ids=" ".join,
+)
+def test_the_way_of_running_reruns_nothing(finished, reruns, arguments):
+    assert finished.planned(*arguments) == {}
+    reruns(" ".join(arguments), {})
+
+
+def test_a_study_is_found_from_another_folder(finished, reruns, tmp_path):
+    """With `-d` the results are those of that folder, whatever the present one is."""
+    arguments = ("-s", finished / "Snakefile", "-d", finished.folder)
+    assert finished.planned(*arguments, cwd=tmp_path) == {}
+    reruns("-s and -d from another folder", {})
+
+
+def test_other_versions_are_told_and_by_setting_rerun_everything(copied, reruns):
+    path = copied / "results/tiny/provenance.json"
+    value, manifest = read_json(path, "provenance")
+    value["versions"][0]["torch"] = "1.13.1"
+    write_json(path, value, manifest)
+    output = copied.snakemake("-n")
+    assert re.search(r"results/tiny: made with torch 1\.13 \(now \d+\.\d+\); kept as it is", output)
+    assert "train" not in copied.planned()
+    anew = copied.planned(study=TINY | {"on_new_versions": "rerun"})
+    assert anew == {"dataset": 1, **EVERYTHING}
+    reruns("setting: on_new_versions: rerun", anew)
+
+
+def test_a_renamed_variant_is_made_anew_but_not_trained(finished, reruns):
     variants = {"magnitude": None, "by_size": {"method": "magnitude"}}
     planned = finished.planned(study=merged(TINY, variants=variants))
     assert planned == {"prune": 2, "evaluate": 2} | REPORTING
+    reruns("a variant renamed", planned)
 
 
-def test_the_order_of_keys_reruns_nothing(finished):
+def test_the_order_of_keys_reruns_nothing(finished, reruns):
     assert finished.planned(study=dict(reversed(TINY.items()))) == {}
+    reruns("keys in another order", {})
 
 
 @pytest.mark.parametrize(
@@ -299,10 +379,12 @@ def test_one_job_at_a_time_on_each_gpu_of_the_machine(fresh, tmp_path, monkeypat
     assert (provided and provided[1]) == gpus
 
 
-def test_a_removed_seed_or_variant_reruns_the_report_alone(copied):
+def test_a_removed_seed_or_variant_reruns_the_report_alone(copied, reruns):
     more = TINY | {"seeds": [0, 1]}
     copied.snakemake(study=more)
     assert copied.planned(study=more) == {}
     assert copied.planned() == REPORTING
+    reruns("a seed removed", REPORTING)
     without = merged(TINY, variants={"sparsegpt_bn": None})
     assert copied.planned(study=without) == REPORTING
+    reruns("a variant removed", REPORTING)
