@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sparsecnn.study.comparisons import Term, drop_terms, weigh
+from sparsecnn.study.comparisons import Term, drop_terms, p_value_of, weigh
 from sparsecnn.study.config import variant_settings
 from sparsecnn.study.metrics import Cell, Results
 from sparsecnn.study.reference import LAYOUT, SOLVER
@@ -99,11 +99,12 @@ def mean_drop(results: Results, variant: str) -> Estimate:
 
 def mean_gain(results: Results, variant: str, over: str) -> Estimate:
     """Accuracy of one variant minus that of another in points, averaged over the networks."""
-    cells = largest_budget(results)
-    terms: list[Term] = []
-    for cell in cells:
-        terms += [(1 / len(cells), cell, variant), (-1 / len(cells), cell, over)]
-    return weigh(results, terms)
+    return weigh(results, _gain_terms(results, variant, over))
+
+
+def mean_gain_p(results: Results, variant: str, over: str) -> float:
+    """Two-sided p-value of that difference being zero."""
+    return p_value_of(results, _gain_terms(results, variant, over))
 
 
 def corrections(results: Results) -> list[Correction]:
@@ -139,6 +140,14 @@ def why(results: Results, steps: Sequence[Correction]) -> str:
         f"The reference study's solver, imitated (`{imitation.variant}`), changes accuracy by "
         f"{lost}{average}; {', '.join(rest)}."
     )
+
+
+def _gain_terms(results: Results, variant: str, over: str) -> list[Term]:
+    cells = largest_budget(results)
+    terms: list[Term] = []
+    for cell in cells:
+        terms += [(1 / len(cells), cell, variant), (-1 / len(cells), cell, over)]
+    return terms
 
 
 def _label(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from sparsecnn.study.comparisons import (
     REPRODUCED,
     Comparison,
     Outcome,
+    against,
     at_chance,
     drop_terms,
     evaluate,
@@ -236,7 +237,7 @@ def _comparison(outcome: Outcome) -> dict[str, Any]:
         "effect": interval.value,
         "low": interval.low,
         "high": interval.high,
-        "corrected_high": outcome.corrected_high,
+        "adjusted_p": outcome.adjusted_p,
         "sd": interval.sd,
         "n": interval.n,
         "basis": interval.basis,
@@ -266,8 +267,8 @@ def _reason(outcomes: Sequence[Outcome]) -> str:
     if decided == REPRODUCED:
         return "Every interval lies above 0." if len(outcomes) > 1 else "The interval excludes 0."
     if decided == NOT_REPRODUCED:
-        against = [outcome.name for outcome in outcomes if outcome.corrected_high < 0]
-        return f"The corrected interval lies below 0 for {'; '.join(against)}."
+        contrary = [outcome.name for outcome in outcomes if against(outcome)]
+        return f"The effect is negative beyond doubt for {'; '.join(contrary)}."
     unsettled = [outcome.name for outcome in outcomes if outcome.estimate.low <= 0]
     return f"The interval does not exclude 0 for {'; '.join(unsettled)}."
 

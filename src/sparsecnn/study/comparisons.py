@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparsecnn.study.metrics import DENSE, Cell, Results
-from sparsecnn.study.statistics import Estimate, estimate
+from sparsecnn.study.statistics import Estimate, estimate, holm, p_value
 
 Term = tuple[float, Cell, str]
 """Weight, network and variant; the accuracies are summed with the weights."""
@@ -24,11 +24,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A comparison's estimate, and the upper bound corrected for the number of comparisons."""
+    """A comparison's estimate, and its p-value adjusted for the number of comparisons."""
 
     name: str
     estimate: Estimate
-    corrected_high: float
+    adjusted_p: float
+    """Of the effect being zero; two-sided, Holm."""
 
 
 def accuracy(results: Results, cell: Cell, variant: str, confidence: float = 0.95) -> Estimate:
@@ -48,38 +49,43 @@ def drop(results: Results, cell: Cell, variant: str, confidence: float = 0.95) -
 
 def weigh(results: Results, terms: Sequence[Term], confidence: float = 0.95) -> Estimate:
     """Weighted sum of accuracies, with its interval."""
-    values = [(weight, results.top1(cell, variant)) for weight, cell, variant in terms]
-    return estimate(values, results.n_test, confidence)
+    return estimate(_values(results, terms), results.n_test, confidence)
+
+
+def p_value_of(results: Results, terms: Sequence[Term]) -> float:
+    """Two-sided p-value of a weighted sum of accuracies being zero."""
+    return p_value(_values(results, terms), results.n_test)
 
 
 def evaluate(
     results: Results, comparisons: Sequence[Comparison], confidence: float = 0.95
 ) -> list[Outcome]:
-    """Estimate each comparison, with the Bonferroni-corrected upper bound beside it."""
-    corrected = 1 - (1 - confidence) / len(comparisons)
+    """Estimate each comparison, with its p-value beside it."""
+    adjusted = holm([p_value_of(results, comparison.terms) for comparison in comparisons])
     return [
-        Outcome(
-            comparison.name,
-            weigh(results, comparison.terms, confidence),
-            weigh(results, comparison.terms, corrected).high,
-        )
-        for comparison in comparisons
+        Outcome(comparison.name, weigh(results, comparison.terms, confidence), p)
+        for comparison, p in zip(comparisons, adjusted, strict=True)
     ]
 
 
-def verdict(outcomes: Sequence[Outcome]) -> str:
+def verdict(outcomes: Sequence[Outcome], confidence: float = 0.95) -> str:
     """Whether a claim that expects every comparison to be positive holds.
 
     `reproduced`: every interval lies above 0 (an intersection-union test, which needs no
-    correction: Berger, Technometrics 24, 1982). `not reproduced`: at least one interval,
-    corrected for the number of comparisons, lies below 0. Otherwise `inconclusive`. At 95 %
-    either wrong verdict has a probability of at most 2.5 %.
+    correction: Berger, Technometrics 24, 1982). `not reproduced`: at least one effect is negative
+    with a Holm-adjusted p below 1 - confidence. Otherwise `inconclusive`. At 95 % either wrong
+    verdict has a probability of at most 2.5 %.
     """
     if all(outcome.estimate.low > 0 for outcome in outcomes):
         return REPRODUCED
-    if any(outcome.corrected_high < 0 for outcome in outcomes):
+    if any(against(outcome, confidence) for outcome in outcomes):
         return NOT_REPRODUCED
     return INCONCLUSIVE
+
+
+def against(outcome: Outcome, confidence: float = 0.95) -> bool:
+    """Whether a comparison speaks against its claim beyond doubt."""
+    return outcome.estimate.value < 0 and outcome.adjusted_p < 1 - confidence
 
 
 def winner(results: Results, cell: Cell, confidence: float = 0.95) -> str | None:
@@ -106,3 +112,7 @@ def at_chance(results: Results, cell: Cell, variant: str) -> bool:
         estimate([(1, [top1])], results.n_test).low <= results.chance
         for top1 in results.top1(cell, variant)
     )
+
+
+def _values(results: Results, terms: Sequence[Term]) -> list[tuple[float, list[float]]]:
+    return [(weight, results.top1(cell, variant)) for weight, cell, variant in terms]

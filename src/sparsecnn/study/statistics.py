@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 _NO_SPREAD = 1e-9
+_BISECTIONS = 50
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,40 @@ def estimate(
         below += (weight * reach[0]) ** 2
         above += (weight * reach[1]) ** 2
     return Estimate(value, value - below**0.5, value + above**0.5, sd, n, "test images")
+
+
+def p_value(terms: Sequence[tuple[float, Sequence[float]]], n_test: int) -> float:
+    """Two-sided p-value of a weighted sum of accuracies being zero, paired by seed.
+
+    The smallest p at which the interval of `estimate` at confidence 1 - p leaves 0 out: Student's
+    t-test over two seeds or more, else the inverted binomial interval. Parameters as there.
+    """
+    found = estimate(terms, n_test)
+    if found.basis == "seeds" and found.sd is not None:
+        return float(2 * stdtr(found.n - 1, -abs(found.value) / (found.sd / found.n**0.5)))
+    low, high = 0.0, 1.0  # bisection for the p at which the interval touches 0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        interval = estimate(terms, n_test, 1 - middle)
+        if interval.low > 0 or interval.high < 0:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in the order given (Holm, Scand. J. Statist. 6, 1979).
+
+    Rejecting where the adjusted value is below alpha keeps the probability of any false
+    rejection among them below alpha, whatever their dependence.
+    """
+    order = np.argsort(p_values)
+    factors = len(p_values) - np.arange(len(p_values))
+    steps = np.minimum(np.maximum.accumulate(np.asarray(p_values)[order] * factors), 1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = steps
+    return [float(p) for p in adjusted]
 
 
 def wilson_interval(percent: float, n_test: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -13,14 +13,16 @@ from sparsecnn.study.ablation import (
     largest_budget,
     mean_drop,
     mean_gain,
+    mean_gain_p,
 )
 from sparsecnn.study.comparisons import accuracy, drop, winner
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published
-from sparsecnn.study.statistics import Estimate
-from sparsecnn.study.text import markdown_table, plain_table, signed
+from sparsecnn.study.statistics import Estimate, holm
+from sparsecnn.study.text import markdown_table, p_text, plain_table, signed
 
 _ABSENT = "\N{EN DASH}"
+_ALPHA = 0.05
 
 
 def headline(results: Results) -> str:
@@ -83,16 +85,27 @@ def ablation_by_network(results: Results, rows: Sequence[Ingredient], cell: Cell
 def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) -> str:
     """What every ingredient gains over `base` with the same groups and batch norm, with intervals.
 
-    Means over the networks at the largest budget, in points.
+    Means over the networks at the largest budget, in points. Bold: not zero, by Holm's p over the
+    whole table.
     """
+    others = [row for row in rows if row != base]
+    pairs = [
+        (variant, base.variants[column])
+        for row in others
+        for column, variant in row.variants.items()
+        if column in base.variants
+    ]
+    p_values = [mean_gain_p(results, *pair) for pair in pairs]
+    settled = {pair[0] for pair, p in zip(pairs, holm(p_values), strict=True) if p < _ALPHA}
 
     def text(column: Column, variant: str) -> str:
         if column not in base.variants:
             return _ABSENT
         gain = mean_gain(results, variant, base.variants[column])
-        return f"{signed(gain.value)} {_signed_interval(gain)}"
+        words = f"{signed(gain.value)} {_signed_interval(gain)}"
+        return f"**{words}**" if variant in settled else words
 
-    return _by_column(f"Against {base.label}", [row for row in rows if row != base], text)
+    return _by_column(f"Against {base.label}", others, text)
 
 
 def corrections_table(results: Results, steps: Sequence[Correction]) -> str:
@@ -194,12 +207,12 @@ def comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
             comparison["name"],
             signed(comparison["effect"]),
             f"[{signed(comparison['low'])}, {signed(comparison['high'])}]",
-            signed(comparison["corrected_high"]),
+            p_text(comparison["adjusted_p"]),
             str(comparison["n"]),
         ]
         for comparison in comparisons
     ]
-    header = ["Comparison", "Effect (points)", "95 % interval", "Corrected upper bound", "n"]
+    header = ["Comparison", "Effect (points)", "95 % interval", "p (Holm)", "n"]
     return markdown_table(header, rows)
 
 

@@ -9,6 +9,11 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
+def p_text(p: float) -> str:
+    """A p-value to three decimals: ``0.042``, ``< 0.001``."""
+    return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
+
+
 def markdown_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], left: int | Sequence[int] = 1
 ) -> str:
