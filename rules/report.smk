@@ -54,7 +54,7 @@ rule claims:
         mem_mb=1000,
         runtime=10,
     params:
-        settings={},
+        settings={"claims": study["claims"]},
         after=after("collect.py"),
         code=digest.of("claims.py"),
     script:

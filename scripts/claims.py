@@ -1,11 +1,12 @@
-"""Test the reference study's claims on the study's table (rule `claims`)."""
+"""Test the reference study's claims, and the study's own, on its table (rule `claims`)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, file_sha256, write_json
 from sparsecnn.job import run_job
-from sparsecnn.study.claims import judge
+from sparsecnn.study.claims import CLAIMS, judge
+from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.metrics import read_results
 
 if TYPE_CHECKING:
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def main(table: Path, claims: Path, settings: dict[str, Any], code: str) -> None:
-    """Write claims.json."""
-    value = {"claims": judge(read_results(table))}
+    """Write claims.json; `settings` are those of `claims`."""
+    own = declared_claims(settings, first=len(CLAIMS) + 1)
+    value = {"claims": judge(read_results(table), own)}
     parents = {"metrics": file_sha256(table)}
     write_json(claims, value, Manifest("claims", settings, code, parents))
 

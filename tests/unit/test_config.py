@@ -141,6 +141,10 @@ def test_a_variant_inherits_from_pruning_and_its_method_alone():
     assert "selection" not in variant_settings(config, "m")
 
 
+def claimed(more, than):
+    return {"claims": {"c": {"statement": "A claim.", "more": more, "than": than}}}
+
+
 WRONG = [
     ({"trainig": {}}, "trainig: unknown key, did you mean training?"),
     ({"training": {"precison": 1}}, "training.precison: unknown key, did you mean precision?"),
@@ -236,6 +240,33 @@ WRONG = [
         'device: "gpu" is not allowed, did you mean cpu? (allowed: auto, cpu, cuda, mps)',
     ),
     ({"threads": 0}, "threads: 0 is not allowed, it must be at least 1"),
+    ({"on_new_versions": "ask"}, 'on_new_versions: "ask" is not allowed (allowed: warn, rerun)'),
+    ({"claims": {"c": {"statement": "x"}}}, "claims.c: more, than missing"),
+    (claimed({}, {"drop": "magnitude"}), "claims.c.more: must not be empty"),
+    (
+        claimed({"drop": "magnitude", "accuracy": "dense"}, {"drop": "sparsegpt"}),
+        "is none or more than one of: accuracy, drop, gain",
+    ),
+    (
+        claimed({"drop": "magnitud"}, {"drop": "sparsegpt"}),
+        "claims.c.more.drop: unknown variant magnitud, did you mean magnitude? (allowed: dense, ma",
+    ),
+    (
+        claimed({"gain": ["sparsegpt", "wanda"]}, {"gain": ["sparsegpt", "magnitude"]}),
+        "claims.c.more.gain: unknown variant wanda",
+    ),
+    (
+        claimed({"drop": "sparsegpt", "model": "resnet18"}, {"drop": "sparsegpt"}),
+        "claims.c: name a model on both sides, or on neither to compare in each",
+    ),
+    (
+        claimed({"drop": "sparsegpt", "regime": "long"}, {"drop": "sparsegpt", "regime": "short"}),
+        "claims.c.more.regime: unknown regime long",
+    ),
+    (
+        claimed({"drop": "sparsegpt"}, {"drop": "sparsegpt"}),
+        "claims.c: both sides are the same; let them differ",
+    ),
 ]
 
 

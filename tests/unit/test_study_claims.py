@@ -12,6 +12,7 @@ from sparsecnn.study.comparisons import (
     accuracy,
     winner,
 )
+from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.metrics import Cell, Results
 
 A, B = "under_trained", "fully_trained"
@@ -143,6 +144,48 @@ def test_a_network_at_chance_leaves_claims_open():
     for claim in judge(table):
         assert claim["verdict"] == INCONCLUSIVE
     assert "a dense custom_cnn above chance in under_trained" in judge(table)[0]["evidence"]
+
+
+DECLARED = {
+    "batch_norm_helps": {
+        "statement": "Re-estimated statistics help.",
+        "more": {"accuracy": "sparsegpt_bn"},
+        "than": {"accuracy": "sparsegpt"},
+    },
+    "resnet_loses_more": {
+        "statement": "ResNet-18 loses more than VGG-16.",
+        "more": {"drop": "sparsegpt", "model": "resnet18"},
+        "than": {"drop": "sparsegpt", "model": "vgg16"},
+    },
+    "training_lessens_the_gain": {
+        "statement": "The gain shrinks.",
+        "more": {"gain": ["sparsegpt", "magnitude"], "regime": A, "model": "vgg16"},
+        "than": {"gain": ["sparsegpt", "magnitude"], "regime": B, "model": "vgg16"},
+    },
+}
+
+
+def test_a_study_tests_claims_of_its_own():
+    table = results()
+    claims = judge(table, declared_claims({"claims": DECLARED}, first=6))
+    assert [claim["number"] for claim in claims] == list(range(1, 9))
+    helps, loses, lessens = claims[5:]
+    assert [len(claim["comparisons"]) for claim in (helps, loses, lessens)] == [6, 2, 1]
+    assert helps["title"] == "Batch norm helps"
+    assert helps["verdict"] == REPRODUCED
+    assert [c["name"] for c in loses["comparisons"]] == [
+        f"resnet18, {regime} against vgg16, {regime}" for regime in (A, B)
+    ]
+    for regime, comparison in zip((A, B), loses["comparisons"], strict=True):
+        expected = drop(table, regime, "resnet18") - drop(table, regime, "vgg16")
+        assert comparison["effect"] == pytest.approx(expected)
+    gains = [
+        mean(table, regime, "vgg16", "sparsegpt") - mean(table, regime, "vgg16", "magnitude")
+        for regime in (A, B)
+    ]
+    assert lessens["effect"] == pytest.approx(gains[0] - gains[1])
+    assert "the gain of sparsegpt over magnitude (vgg16, under_trained)" in lessens["quantity"]
+    assert {claim["source"] for claim in claims[5:]} == {"study"}
 
 
 def test_a_winner_is_ahead_of_every_other_variant_with_certainty():

@@ -271,7 +271,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     # Of these networks there are the metrics alone; the lineage has tests of its own.
     monkeypatch.setattr(Lineage, "require_whole", lambda self: [])
     script("collect")(paths, table, sources, settings, "c0de")
-    script("claims")(table, claims, {}, "c0de")
+    script("claims")(table, claims, {"claims": {}}, "c0de")
     options = {"methods": {}, "pruning": {"layout": "channels", "bn_recalibration": False}}
     options["variants"] = {
         "magnitude": {"method": "magnitude"},

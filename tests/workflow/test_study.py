@@ -215,6 +215,14 @@ def test_a_setting_reruns_what_depends_on_it(finished, reruns, request, study, j
     reruns(f"setting: {request.node.callspec.id}", jobs | REPORTING)
 
 
+def test_a_claim_of_ones_own_reruns_claims_and_report(finished, reruns):
+    sides = {"more": {"accuracy": "sparsegpt"}, "than": {"accuracy": "magnitude"}}
+    study = TINY | {"claims": {"better": {"statement": "It is better.", **sides}}}
+    planned = finished.planned(study=study)
+    assert planned == REPORTING
+    reruns("a claim of one's own", planned)
+
+
 def test_a_study_on_anothers_baselines_trains_nothing(finished):
     study = merged(TINY | {"study": "other", "baselines": "tiny"}, variants={"magnitude": None})
     assert finished.planned(study=study) == {"prune": 4, "evaluate": 6, **REPORTING}

@@ -1,7 +1,8 @@
 """The reference study's five claims as declared tests.
 
 A claim says which comparisons it expects to be positive; one rule, the same for all, turns
-their intervals into a verdict. To add a claim, write what it compares and add it to `CLAIMS`.
+their intervals into a verdict. A study adds claims of its own in its configuration
+(`sparsecnn.study.declared`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,16 +38,18 @@ class NotTestableError(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the reference study and how it is tested."""
+    """One claim and how it is tested."""
 
     number: int
     title: str
     statement: str
-    """What the reference says, with its own numbers."""
+    """What is claimed, with the reference's own numbers if it is the reference's."""
     quantity: str
     """What is compared, in points; positive supports the claim. A noun phrase."""
     comparisons: Callable[[Results], list[Comparison]]
     """What to compare; raises `NotTestableError` if the study lacks it."""
+    source: str = "reference"
+    """Who claims it: the ``reference`` study, or this ``study``."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Explanation:
     statement: str
     explains: int
     """Number of the claim, tested earlier, that this is meant to explain."""
+    source: str = "reference"
 
 
 def sparsegpt_against_magnitude(results: Results) -> list[Comparison]:
@@ -165,15 +169,18 @@ CLAIMS: tuple[Claim | Explanation, ...] = (
 )
 
 
-def judge(results: Results, confidence: float = 0.95) -> list[dict[str, Any]]:
+def judge(
+    results: Results, declared: Sequence[Claim] = (), confidence: float = 0.95
+) -> list[dict[str, Any]]:
     """Verdict, effect, interval and evidence for every claim, as JSON values.
 
-    The effect of a claim is its least favourable comparison, in points; positive supports the
-    claim. Effect and interval are None where nothing was compared.
+    The reference study's claims come first, then those `declared` by the study itself. The effect
+    of a claim is its least favourable comparison, in points; positive supports the claim. Effect
+    and interval are None where nothing was compared.
     """
     verdicts: dict[int, str] = {}
     records = []
-    for claim in CLAIMS:
+    for claim in (*CLAIMS, *declared):
         if isinstance(claim, Explanation):
             record = _explanation_record(claim, verdicts[claim.explains])
         else:
@@ -209,6 +216,7 @@ def _record(
     weakest = min((o.estimate for o in outcomes), key=lambda e: e.value, default=None)
     return {
         "number": claim.number,
+        "source": claim.source,
         "title": claim.title,
         "statement": claim.statement,
         "quantity": claim.quantity if isinstance(claim, Claim) else None,

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from sparsecnn.errors import UserError
 from sparsecnn.registry import names
 
-_REMOVABLE = ("models", "recipes", "regimes", "variants")
+_REMOVABLE = ("models", "recipes", "regimes", "variants", "claims")
 
 
 def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,14 +124,20 @@ def _plain(rule: str, value: str, limit: Any, message: str) -> str:
     if rule == "type":
         types = [limit] if isinstance(limit, str) else limit
         return f"{value} is not of type {' or '.join(types)}"
+    if rule == "oneOf":
+        return f"{value} is none or more than one of: {', '.join(_options(limit))}"
     return {
         "pattern": f"{value} is not of the form {limit}",
         "minItems": "must not be empty",
         "minProperties": "must not be empty",
         "minLength": "must not be empty",
         "uniqueItems": f"{value} names something twice",
-        "oneOf": f"{value} is neither null nor a mean and std of three numbers each",
     }.get(rule, message)
+
+
+def _options(alternatives: list[dict[str, Any]]) -> list[str]:
+    """What each alternative of a schema's `oneOf` is, in a word or two."""
+    return [" and ".join(option.get("required", [option.get("type")])) for option in alternatives]
 
 
 def _nearest(word: Any, allowed: list[Any]) -> str:
@@ -144,6 +150,7 @@ def _nearest(word: Any, allowed: list[Any]) -> str:
 def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong_sources(config["dataset"])
     yield from _wrong_regimes(config)
+    yield from _wrong_claims(config)
     for name, recipe in config["recipes"].items():
         if recipe["nesterov"] and recipe["momentum"] == 0:
             yield f"recipes.{name}.nesterov: needs a momentum above 0"
@@ -174,6 +181,28 @@ def _wrong_regimes(config: Mapping[str, Any]) -> Iterator[str]:
         if regime["recipe"] not in recipes:
             nearest = _nearest(regime["recipe"], recipes)
             yield f"regimes.{name}.recipe: unknown recipe{nearest}"
+
+
+def _wrong_claims(config: Mapping[str, Any]) -> Iterator[str]:
+    known = {
+        "model": list(config["models"]),
+        "regime": list(config["regimes"]),
+        "variant": ["dense", *config["variants"]],
+    }
+    for name, own in config["claims"].items():
+        where, more, than = f"claims.{name}", own["more"], own["than"]
+        for side in ("more", "than"):
+            for key, named in own[side].items():
+                kind = key if key in known else "variant"
+                for word in named if key == "gain" else [named]:
+                    if word not in known[kind]:
+                        nearest = _nearest(word, known[kind])
+                        yield f"{where}.{side}.{key}: unknown {kind} {word}{nearest}"
+        for key in ("model", "regime"):
+            if (key in more) != (key in than):
+                yield f"{where}: name a {key} on both sides, or on neither to compare in each"
+        if more == than:
+            yield f"{where}: both sides are the same; let them differ in variant, model or regime"
 
 
 def _wrong_combinations(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:

@@ -196,14 +196,19 @@ def answer(results: Results) -> str:
 
 
 def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence: how many claims of the reference study are reproduced, and how many not."""
-    parts = []
-    for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE):
-        numbers = [str(claim["number"]) for claim in claims if claim["verdict"] == verdict]
-        if numbers:
-            verb = "is" if len(numbers) == 1 else "are"
-            parts.append(f"{len(numbers)} {verb} {verdict} ({', '.join(numbers)})")
-    return f"Of the reference study's {len(claims)} claims, {', '.join(parts)}."
+    """A sentence: how many claims of the reference study, and of this one, are reproduced."""
+    sentences = []
+    for source, whose in (("reference", "the reference study's"), ("study", "this study's own")):
+        made = [claim for claim in claims if claim["source"] == source]
+        parts = []
+        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE):
+            numbers = [str(claim["number"]) for claim in made if claim["verdict"] == verdict]
+            if numbers:
+                verb = "is" if len(numbers) == 1 else "are"
+                parts.append(f"{len(numbers)} {verb} {verdict} ({', '.join(numbers)})")
+        if parts:
+            sentences.append(f"Of {whose} {len(made)} claims, {', '.join(parts)}.")
+    return " ".join(sentences)
 
 
 def left_dense(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
