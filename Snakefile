@@ -16,6 +16,7 @@ include: "rules/train.smk"
 include: "rules/calibrate.smk"
 include: "rules/prune.smk"
 include: "rules/evaluate.smk"
+include: "rules/diagnose.smk"
 include: "rules/report.smk"
 
 

@@ -24,7 +24,7 @@ from sparsecnn.artifacts import file_sha256
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import UserError
 from sparsecnn.study import layout
-from sparsecnn.study.config import complete_config, made_of
+from sparsecnn.study.config import complete_config, diagnosed, made_of
 from sparsecnn.study.stages import Stages
 
 
@@ -56,6 +56,7 @@ CALIBRATION = f"{BASE}/{layout.CALIBRATION}"
 DENSE = f"{BASE}/{layout.DENSE}"
 PRUNED = f"{RESULTS}/{layout.PRUNED}"
 LAYERS = f"{RESULTS}/{layout.LAYERS}"
+DIAGNOSTICS = f"{RESULTS}/{layout.DIAGNOSTICS}"
 METRICS = f"{RESULTS}/{layout.METRICS}"
 
 
@@ -144,6 +145,17 @@ def evaluated_origins(wildcards):
     )
 
 
+def diagnosed_origins(wildcards):
+    return origins(
+        dense=dense_origin(wildcards),
+        calibration=calibration_origin(wildcards),
+        **{
+            f"pruned/{variant}": stages.pruned(*training(wildcards), variant)
+            for variant in diagnosed(study)
+        },
+    )
+
+
 def made_from(origin):
     """The params that say what a job's outputs come from; `origin` gives it for wildcards."""
     return {
@@ -164,6 +176,10 @@ def dataset_source(wildcards):
     # `ancient`: its name is a setting, and a new date does not make other images.
     source = study["dataset"]["source"]
     return ancient(source) if source else []
+
+
+def diagnosed_networks(wildcards):
+    return [PRUNED.format(**wildcards, variant=variant) for variant in diagnosed(study)]
 
 
 def evaluated_network(wildcards):

@@ -9,7 +9,7 @@ from typing import Any
 from sparsecnn.artifacts import Origin
 from sparsecnn.digest import CodeDigest
 from sparsecnn.registry import module_of
-from sparsecnn.study.config import variant_settings
+from sparsecnn.study.config import diagnosed, variant_settings
 from sparsecnn.study.layout import trainings
 from sparsecnn.study.metrics import DENSE
 
@@ -35,6 +35,8 @@ class Stages:
             origins += [self.dense(*training), self.metrics(training.model, DENSE)]
             for variant in self._config["variants"]:
                 origins += [self.pruned(*training, variant), self.metrics(training.model, variant)]
+            if diagnosed(self._config) is not None:
+                origins.append(self.diagnostics(training.model))
         text = json.dumps([asdict(origin) for origin in origins], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -73,3 +75,11 @@ class Stages:
         return Origin(
             {"variant": network}, self._digest.of("evaluate.py", [module_of("model", model)])
         )
+
+    def diagnostics(self, model: str) -> Origin:
+        """Of the diagnostics of a dense network and of its pruned ones."""
+        settings = {
+            "images": self._config["diagnostics"]["images"],
+            "variants": diagnosed(self._config),
+        }
+        return Origin(settings, self._digest.of("diagnose.py", [module_of("model", model)]))
