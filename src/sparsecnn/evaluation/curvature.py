@@ -60,7 +60,7 @@ def gradient(model: nn.Module, batches: Sequence[Batch]) -> Tensor:
     parameters = list(model.parameters())
     total = torch.zeros_like(flat(parameters))
     for part in _parts(model, batches):
-        total += flat(torch.autograd.grad(part, parameters))
+        total += flat(torch.autograd.grad(part, parameters, materialize_grads=True))
     return total
 
 
@@ -73,9 +73,9 @@ def hessian_product(model: nn.Module, batches: Sequence[Batch], vector: Tensor) 
     parameters = list(model.parameters())
     total = torch.zeros_like(vector)
     for part in _parts(model, batches):
-        slopes = torch.autograd.grad(part, parameters, create_graph=True)
+        slopes = torch.autograd.grad(part, parameters, create_graph=True, materialize_grads=True)
         along = torch.dot(flat(slopes), vector)
-        total += flat(torch.autograd.grad(along, parameters))
+        total += flat(torch.autograd.grad(along, parameters, materialize_grads=True))
     return total
 
 

@@ -75,10 +75,9 @@ def draw_accumulation(results: Results, diagnostics: Diagnostics) -> Figure:
         for axes in grid[-1]:
             axes.set_xlabel("layer, by depth")
         add_legend(figure, results, variants)
-        kinds = {"in the pruned network": "-", "of the layer alone": ":"}
         figure.legend(
-            [Line2D([], [], color="black", linestyle=style) for style in kinds.values()],
-            list(kinds),
+            [Line2D([], [], color="black"), Line2D([], [], color="black", linestyle=":")],
+            ["in the pruned network", "of the layer alone"],
             loc="outside lower center",
             ncols=2,
         )

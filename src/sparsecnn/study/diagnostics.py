@@ -171,13 +171,13 @@ def _lines(value: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, float
             numbers = change | {"predicted": predicted, "model_error": error}
             for quantity in LOSS_CHANGE:
                 yield variant, "", 0, quantity, numbers[quantity]
-        yield from _layers(variant, own["layers"])
+        yield from _layers(variant, own["layers"], "_error")
 
 
 def _layers(
-    variant: str, layers: Sequence[Mapping[str, Any]]
+    variant: str, layers: Sequence[Mapping[str, Any]], suffix: str = ""
 ) -> Iterator[tuple[str, str, int, str, float]]:
     for depth, layer in enumerate(layers, start=1):
         for quantity, number in layer.items():
             if quantity != "layer" and number is not None:
-                yield variant, layer["layer"], depth, quantity, float(number)
+                yield variant, layer["layer"], depth, quantity + suffix, float(number)
