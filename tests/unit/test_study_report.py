@@ -158,11 +158,11 @@ DEGENERATE = {
 
 @pytest.mark.parametrize(("table", "said"), DEGENERATE.values(), ids=DEGENERATE)
 def test_degenerate_studies_are_reported_in_words(table, said):
-    text = report(table)
-    for words in said:
-        assert words in text
-    assert not re.search(r"\bnan\b|\bNone\b|\binf\b|undefined", text, re.IGNORECASE)
-    assert all(rows for rows in tables_of(text))
+    for text in (report(table), report(table, measured=diagnostics(table))):
+        for words in said:
+            assert words in text
+        assert not re.search(r"\bnan\b|\bNone\b|\binf\b|undefined", text, re.IGNORECASE)
+        assert all(rows for rows in tables_of(text))
 
 
 def test_a_pruned_network_at_chance_is_named():

@@ -173,7 +173,7 @@ def _mean_sd(values: Sequence[float]) -> str:
     if not values:
         return _ABSENT
     mean = _short(fmean(values))
-    return f"{mean} ± {_short(stdev(values))}" if len(values) > 1 else mean
+    return f"{mean} ± {stdev(values):.2g}" if len(values) > 1 else mean
 
 
 def _short(value: float) -> str:
