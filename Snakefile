@@ -14,6 +14,7 @@ include: "rules/train.smk"
 include: "rules/calibrate.smk"
 include: "rules/prune.smk"
 include: "rules/evaluate.smk"
+include: "rules/diagnose.smk"
 include: "rules/report.smk"
 include: "rules/verify.smk"
 

@@ -12,7 +12,7 @@ from snakemake.logging import logger
 from sparsecnn.artifacts import environment, file_sha256, read_json
 from sparsecnn.digest import CodeDigest
 from sparsecnn.study import layout
-from sparsecnn.study.config import made_of
+from sparsecnn.study.config import diagnosed, made_of
 from sparsecnn.study.stages import Stages
 from sparsecnn.study.versions import RERUN, others
 
@@ -35,6 +35,7 @@ CALIBRATION = f"{BASE}/{layout.CALIBRATION}"
 DENSE = f"{BASE}/{layout.DENSE}"
 PRUNED = f"{RESULTS}/{layout.PRUNED}"
 LAYERS = f"{RESULTS}/{layout.LAYERS}"
+DIAGNOSTICS = f"{RESULTS}/{layout.DIAGNOSTICS}"
 METRICS = f"{RESULTS}/{layout.METRICS}"
 
 
@@ -141,6 +142,17 @@ def evaluated_origins(wildcards):
     )
 
 
+def diagnosed_origins(wildcards):
+    return origins(
+        dense=dense_origin(wildcards),
+        calibration=calibration_origin(wildcards),
+        **{
+            f"pruned/{variant}": stages.pruned(*training(wildcards), variant)
+            for variant in diagnosed(study)
+        },
+    )
+
+
 def made_from(origin):
     """The params that say what a job's outputs come from; `origin` gives it for wildcards."""
     return {
@@ -161,6 +173,10 @@ def dataset_source(wildcards):
     # `ancient`: its name is a setting, and a new date does not make other images.
     source = study["dataset"]["source"]
     return ancient(source) if source else []
+
+
+def diagnosed_networks(wildcards):
+    return [PRUNED.format(**wildcards, variant=variant) for variant in diagnosed(study)]
 
 
 def evaluated_network(wildcards):

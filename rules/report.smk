@@ -3,13 +3,34 @@
 # own, so that a new template or figure recomputes nothing else.
 
 REPORT = f"{RESULTS}/report"
+DIAGNOSED = diagnosed(study) is not None
+FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
+FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
+
+
+def diagnostics_table():
+    """The table as an input, if the study has one."""
+    return {"diagnostics": f"{RESULTS}/diagnostics.csv"} if DIAGNOSED else {}
 
 
 rule collect:
     input:
         metrics=networks(METRICS, ["dense", *study["variants"]]),
+        diagnostics=networks(DIAGNOSTICS, ["dense"]) if DIAGNOSED else [],
         lineage=[path for path, _ in layout.tensor_files(Path("results"), study)],
     output:
+        **(
+            {
+                "diagnostics_table": report(
+                    f"{RESULTS}/diagnostics.csv",
+                    caption="../report/captions/diagnostics.rst",
+                    category="Tables",
+                    labels={"table": "diagnostics"},
+                )
+            }
+            if DIAGNOSED
+            else {}
+        ),
         table=report(
             f"{RESULTS}/metrics.csv",
             caption="../report/captions/metrics.rst",
@@ -36,6 +57,7 @@ rule collect:
 
 rule claims:
     input:
+        **diagnostics_table(),
         table=f"{RESULTS}/metrics.csv",
     output:
         claims=report(
@@ -63,6 +85,7 @@ rule claims:
 
 rule figures:
     input:
+        **diagnostics_table(),
         table=f"{RESULTS}/metrics.csv",
         layers=networks(LAYERS, study["variants"]),
     output:
@@ -73,7 +96,7 @@ rule figures:
                 category="Figures",
                 labels={"figure": name.replace("_", " ")},
             )
-            for name in ("accuracy", "drop", "layer_error", "ablation")
+            for name in FIGURES
         },
     log:
         f"{LOGS}/report/figures.log",
@@ -94,6 +117,7 @@ rule figures:
 
 rule report:
     input:
+        **diagnostics_table(),
         table=f"{RESULTS}/metrics.csv",
         claims=f"{RESULTS}/claims.json",
         provenance=f"{RESULTS}/provenance.json",

@@ -7,17 +7,27 @@ from sparsecnn.artifacts import Manifest, file_sha256, write_json
 from sparsecnn.job import run_job
 from sparsecnn.study.claims import CLAIMS, judge
 from sparsecnn.study.declared import declared_claims
+from sparsecnn.study.diagnostics import read_diagnostics
 from sparsecnn.study.metrics import read_results
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 
-def main(table: Path, claims: Path, settings: dict[str, Any], code: str) -> None:
+def main(
+    table: Path,
+    claims: Path,
+    settings: dict[str, Any],
+    code: str,
+    diagnostics: Path | None = None,
+) -> None:
     """Write claims.json; `settings` are those of `claims`."""
+    measured = read_diagnostics(diagnostics) if diagnostics else None
     own = declared_claims(settings, first=len(CLAIMS) + 1)
-    value = {"claims": judge(read_results(table), own)}
+    value = {"claims": judge(read_results(table), measured, own)}
     parents = {"metrics": file_sha256(table)}
+    if diagnostics:
+        parents["diagnostics"] = file_sha256(diagnostics)
     write_json(claims, value, Manifest("claims", settings, code, parents))
 
 

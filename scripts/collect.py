@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
 from sparsecnn.digest import CodeDigest
 from sparsecnn.job import run_job
+from sparsecnn.study.diagnostics import collect_diagnostics, diagnostics_rows
 from sparsecnn.study.lineage import Lineage
 from sparsecnn.study.metrics import collect, network_name, table_rows
 from sparsecnn.study.metrics import provenance as provenance_of
@@ -15,9 +16,18 @@ if TYPE_CHECKING:
 
 
 def main(
-    metrics: list[Path], table: Path, provenance: Path, settings: dict[str, Any], code: str
+    metrics: list[Path],
+    diagnostics: list[Path],
+    table: Path,
+    provenance: Path,
+    settings: dict[str, Any],
+    code: str,
+    diagnostics_table: Path | None = None,
 ) -> None:
-    """Write metrics.csv and provenance.json, unless the metrics are of different generations."""
+    """Write metrics.csv, diagnostics.csv (if the study has any) and provenance.json.
+
+    Unless the files are of different generations.
+    """
     config = settings["config"]
     lineage = Lineage(table.parents[1], config, CodeDigest.of_this_project(), thorough=False)
     tensors = lineage.require_whole()
@@ -29,13 +39,22 @@ def main(
         dataset=config["dataset"]["label"] or config["dataset"]["name"],
         **{key: config[key] for key in ("regimes", "seeds", "variants")},
     )
-    manifest = Manifest(
-        "provenance",
-        settings,
-        code,
-        parents={network_name(value): source.content for value, source in sources},
-        files={table.name: write_table(table, table_rows(results))},
-    )
+    parents = {network_name(value): source.content for value, source in sources}
+    files = {table.name: write_table(table, table_rows(results))}
+    if diagnostics_table:
+        measured = [read_json(path, "diagnostics") for path in diagnostics]
+        parents |= {
+            path.relative_to(table.parent).as_posix(): manifest.content
+            for path, (_, manifest) in zip(diagnostics, measured, strict=True)
+        }
+        rows = diagnostics_rows(
+            collect_diagnostics(
+                [value for value, _ in measured],
+                **{key: config[key] for key in ("study", "regimes", "seeds")},
+            )
+        )
+        files[diagnostics_table.name] = write_table(diagnostics_table, rows)
+    manifest = Manifest("provenance", settings, code, parents, files)
     write_json(provenance, provenance_of(sources, tensors), manifest)
 
 

@@ -56,8 +56,8 @@ def verify(folder: Path) -> list[Finding]:
     manifest = _provenance(folder)
     config = manifest.settings["config"]
     lineage = Lineage(folder.parent, config, CodeDigest.of_this_project(), thorough=True)
-    table = folder / "metrics.csv"
-    return [*lineage.check(), judge(table, partial(read_table, table, manifest))]
+    tables = [folder / name for name in manifest.files]
+    return [*lineage.check(), *(judge(t, partial(read_table, t, manifest)) for t in tables)]
 
 
 def _provenance(folder: Path) -> Manifest:

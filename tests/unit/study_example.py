@@ -14,13 +14,15 @@ import yaml
 from sparsecnn.artifacts import Manifest
 from sparsecnn.study.claims import judge
 from sparsecnn.study.config import budgets, complete_config
+from sparsecnn.study.diagnostics import Diagnostics, collect_diagnostics
 from sparsecnn.study.metrics import Results, collect, provenance
 from sparsecnn.study.reference import read_reference
 from sparsecnn.study.report import render, report_context
 from sparsecnn.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
-FIGURES = ("accuracy", "drop", "layer_error", "ablation")
+FIGURES = ("accuracy", "drop", "layer_error", "ablation", "budgets")
+DIAGNOSTIC_FIGURES = ("quadratic_model", "accumulation")
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
 BUDGETS = {
     "under_trained": {"custom_cnn": 7, "vgg16": 5, "resnet18": 5},
@@ -218,6 +220,66 @@ def ablation_results(
     return results(seeds, regimes, tuple(config["variants"]), values)
 
 
+def diagnosis(model: str, epochs: int, seed: int, variants: Sequence[str]) -> dict[str, Any]:
+    """The value of one diagnostics.json: more training, lower loss, a truer quadratic model."""
+    spread, layers = 1 + 0.1 * (seed % 3 - 1), ("conv1", "conv2", "fc")
+    return {
+        "model": model,
+        "recipe": "reference",
+        "epochs": epochs,
+        "seed": seed,
+        "images": 512,
+        "network": {
+            "loss": 2 * spread / epochs,
+            "gradient_norm": 3 * spread / epochs,
+            "largest": 40 * spread,
+            "residual": 0.2,
+            "smallest": -8 * spread / epochs,
+            "iterations": 7 + seed,
+            "converged": True,
+            "layers": [
+                {"layer": layer, "columns": 27 * 2**k, "effective_rank": 3.5 + k, "condition": 900}
+                for k, layer in enumerate(layers)
+            ],
+        },
+        "variants": {
+            variant: {
+                "loss_change": {
+                    "measured": 0.5 * spread / (k + 1),
+                    "first_order": -0.01 * spread,
+                    "second_order": (0.5 + 3 * spread / epochs) / (k + 1),
+                    "distance": 4.5,
+                },
+                "layers": [
+                    {"layer": layer, "own": 0.01 * depth, "accumulated": 0.02 * depth * spread}
+                    for depth, layer in enumerate(layers)
+                ],
+            }
+            for k, variant in enumerate(variants)
+        },
+    }
+
+
+def diagnostics(
+    table: Results, variants: Sequence[str] = ("magnitude", "sparsegpt")
+) -> Diagnostics:
+    """Diagnostics of every network of a table."""
+    regimes: dict[str, dict[str, Any]] = {}
+    for cell in table.cells:
+        own = regimes.setdefault(cell.regime, {"recipe": "reference"})
+        own[cell.model] = table.epochs(cell)
+    return collect_diagnostics(
+        [
+            diagnosis(cell.model, table.epochs(cell), seed, variants)
+            for cell in table.cells
+            for seed in table.seeds
+        ],
+        study="example",
+        regimes=regimes,
+        seeds=table.seeds,
+    )
+
+
 def summary_of_dataset(n_test: int = 10000) -> dict[str, Any]:
     """The value of dataset.json."""
     classes = [f"class {i}" for i in range(10)]
@@ -242,6 +304,7 @@ def report(
     table: Results,
     values: Sequence[Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    measured: Diagnostics | None = None,
 ) -> str:
     """The report of a table, with everything that varies from run to run held fixed.
 
@@ -264,11 +327,11 @@ def report(
     }
     context = report_context(
         table,
-        claims={"claims": judge(table)},
+        claims={"claims": judge(table, measured)},
         provenance=provenance([(value, manifest) for value in values or metrics()]),
         dataset=summary_of_dataset(row.n_test),
         reference=read_reference(ROOT / "report" / "reference-study.csv"),
-        figures={name: f"figures/{name}.svg" for name in FIGURES},
+        figures={name: f"figures/{name}.svg" for name in FIGURES + DIAGNOSTIC_FIGURES},
         config={
             "study": row.study,
             "dataset": {"name": "image_folder", "source": None, "label": row.dataset},
@@ -279,8 +342,10 @@ def report(
             "calibration": {"images": 1024, "class_balanced": True},
             "pruning": {"layout": "channels", "bn_recalibration": False},
             "methods": {},
+            "diagnostics": {"images": 512, "variants": None} if measured else None,
             **(settings or {"variants": {name: VARIANTS[name] for name in table.variants}}),
         },
+        diagnostics=measured,
     )
     template = ROOT / "report" / "report.md.j2"
     return render(template.read_text(encoding="utf-8"), context)
@@ -288,4 +353,4 @@ def report(
 
 if __name__ == "__main__":
     GOLDEN.parent.mkdir(exist_ok=True)
-    GOLDEN.write_text(report(results()), encoding="utf-8")
+    GOLDEN.write_text(report(results(), measured=diagnostics(results())), encoding="utf-8")

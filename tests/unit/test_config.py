@@ -13,7 +13,7 @@ from sparsecnn.errors import UserError
 from sparsecnn.pruning import prune
 from sparsecnn.pruning.problem import Companions
 from sparsecnn.registry import names, resolve
-from sparsecnn.study.config import complete_config, variant_settings
+from sparsecnn.study.config import complete_config, diagnosed, variant_settings
 from sparsecnn.study.config_files import read_config
 from sparsecnn.training.recipe import SCHEDULES, Recipe
 
@@ -129,6 +129,27 @@ def test_null_removes_an_entry_of_the_default():
     }
 
 
+def test_diagnosed_are_the_variants_that_keep_their_statistics_or_those_named():
+    assert diagnosed(complete()) == ["magnitude", "sparsegpt", "sparsegpt_published"]
+    assert diagnosed(complete(diagnostics={"variants": ["sparsegpt_bn", "magnitude"]})) == [
+        "magnitude",
+        "sparsegpt_bn",
+    ]
+    assert diagnosed(complete(diagnostics={"variants": []})) == []
+    assert diagnosed(complete(diagnostics=None)) is None
+    assert complete(diagnostics={"images": 9})["diagnostics"] == {"images": 9, "variants": None}
+
+
+def test_studies_can_be_combined():
+    small, curve = (
+        yaml.safe_load((ROOT / f"studies/{name}.yaml").read_text()) for name in ("small", "budgets")
+    )
+    config = complete_config(merged(merged(DEFAULT, small), curve), SCHEMA)
+    assert config["study"] == "budgets"
+    assert config["models"]["vgg16"]["width"] == 0.25
+    assert [own["vgg16"] for own in config["regimes"].values()] == [1, 2, 3, 5, 7, 10, 15, 20, 30]
+
+
 def test_a_variant_inherits_from_pruning_and_its_method_alone():
     config = complete(
         pruning={"layout": "flattened"},
@@ -238,6 +259,14 @@ WRONG = [
     (
         {"device": "gpu"},
         'device: "gpu" is not allowed, did you mean cpu? (allowed: auto, cpu, cuda, mps)',
+    ),
+    ({"diagnostics": 3}, "diagnostics: 3 is not of type object or null"),
+    ({"diagnostics": {"images": 0}}, "diagnostics.images: 0 is not allowed, it must be at least 1"),
+    ({"diagnostics": {"image": 1}}, "diagnostics.image: unknown key, did you mean images?"),
+    ({"diagnostics": {"variants": ["magnitude"] * 2}}, "diagnostics.variants: "),
+    (
+        {"diagnostics": {"variants": ["magnitdue"]}},
+        "diagnostics.variants: unknown variant magnitdue, did you mean magnitude?",
     ),
     ({"threads": 0}, "threads: 0 is not allowed, it must be at least 1"),
     ({"on_new_versions": "ask"}, 'on_new_versions: "ask" is not allowed (allowed: warn, rerun)'),

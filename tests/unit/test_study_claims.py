@@ -167,7 +167,7 @@ DECLARED = {
 
 def test_a_study_tests_claims_of_its_own():
     table = results()
-    claims = judge(table, declared_claims({"claims": DECLARED}, first=6))
+    claims = judge(table, declared=declared_claims({"claims": DECLARED}, first=6))
     assert [claim["number"] for claim in claims] == list(range(1, 9))
     helps, loses, lessens = claims[5:]
     assert [len(claim["comparisons"]) for claim in (helps, loses, lessens)] == [6, 2, 1]

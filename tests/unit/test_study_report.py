@@ -12,6 +12,7 @@ from study_example import (
     FIGURES,
     GOLDEN,
     ROOT,
+    diagnostics,
     metrics,
     published_results,
     report,
@@ -62,7 +63,9 @@ def numbers(cell):
 
 def test_the_report_is_the_golden_one():
     message = "if this is meant: PYTHONPATH=src python tests/unit/study_example.py, read the diff"
-    assert report(results()) == GOLDEN.read_text(encoding="utf-8"), message
+    assert report(results(), measured=diagnostics(results())) == GOLDEN.read_text(
+        encoding="utf-8"
+    ), message
 
 
 @pytest.mark.parametrize("table", [results(), published_results()], ids=["three seeds", "one"])
@@ -155,11 +158,11 @@ DEGENERATE = {
 
 @pytest.mark.parametrize(("table", "said"), DEGENERATE.values(), ids=DEGENERATE)
 def test_degenerate_studies_are_reported_in_words(table, said):
-    text = report(table)
-    for words in said:
-        assert words in text
-    assert not re.search(r"\bnan\b|\bNone\b|\binf\b|undefined", text, re.IGNORECASE)
-    assert all(rows for rows in tables_of(text))
+    for text in (report(table), report(table, measured=diagnostics(table))):
+        for words in said:
+            assert words in text
+        assert not re.search(r"\bnan\b|\bNone\b|\binf\b|undefined", text, re.IGNORECASE)
+        assert all(rows for rows in tables_of(text))
 
 
 def test_a_pruned_network_at_chance_is_named():
@@ -270,7 +273,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
 
     # Of these networks there are the metrics alone; the lineage has tests of its own.
     monkeypatch.setattr(Lineage, "require_whole", lambda self: [])
-    script("collect")(paths, table, sources, settings, "c0de")
+    script("collect")(paths, [], table, sources, settings, "c0de")
     script("claims")(table, claims, {"claims": {}}, "c0de")
     options = {"methods": {}, "pruning": {"layout": "channels", "bn_recalibration": False}}
     options["variants"] = {

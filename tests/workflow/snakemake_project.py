@@ -27,6 +27,7 @@ TINY = {
     },
     "seeds": [0],
     "calibration": {"images": 64},
+    "diagnostics": {"images": 32},
     "variants": {"magnitude_bn": None, "sparsegpt_published": None},
     "device": "cpu",
     "threads": 1,

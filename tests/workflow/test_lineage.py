@@ -48,8 +48,9 @@ def verified(project, *arguments):
 def test_a_finished_study_is_whole(finished):
     output, status = verified(finished)
     assert status == 0
-    # Dataset, calibration set, 2 trainings with a history, 6 prunings with a table, 8 metrics.
-    assert output.strip() == f"{2 + 2 * 2 + 6 * 2 + 8 + 1} whole"
+    # Dataset, calibration set, 2 trainings with a history, 6 prunings with a table, 8 metrics,
+    # 2 diagnostics, 2 tables.
+    assert output.strip() == f"{2 + 2 * 2 + 6 * 2 + 8 + 2 + 2} whole"
 
 
 def test_a_study_travels_as_a_crate(finished, tmp_path):
@@ -130,6 +131,26 @@ def improve_table(folder):
     return path
 
 
+def improve_diagnostics(folder):
+    path = folder / SHORT / "diagnostics.json"
+    document = json.loads(path.read_text())
+    document["value"]["network"]["loss"] /= 2
+    path.write_text(json.dumps(document))
+    return path
+
+
+def improve_table_of_diagnostics(folder):
+    path = folder / STUDY / "diagnostics.csv"
+    path.write_text(path.read_text().replace(",magnitude,", ",sparsegpt,", 1))
+    return path
+
+
+def misplace_diagnostics(folder):
+    path = folder / LONG / "diagnostics.json"
+    shutil.copy(folder / SHORT / "diagnostics.json", path)
+    return path
+
+
 def alter_layers(folder):
     path = folder / LONG / "magnitude/layers.csv"
     path.write_text(path.read_text() + "\n")
@@ -166,6 +187,9 @@ DOCTORED = [
     (delete, "missing", "it is not there"),
     (improve, "broken", "altered or damaged"),
     (improve_table, "foreign", "not the table"),
+    (improve_diagnostics, "broken", "altered or damaged"),
+    (improve_table_of_diagnostics, "foreign", "not the table"),
+    (misplace_diagnostics, "stale", "made from another dense"),
     (alter_layers, "foreign", "not the table"),
     (alter_history, "foreign", "not the table"),
     (misplace, "foreign", "made with other settings (epochs: 1, not 2)"),
@@ -194,6 +218,7 @@ def test_a_network_trained_anew_makes_its_descendants_stale(copied):
     assert findings["dense.safetensors"].state == "foreign"
     assert "training.learning_rate: 0.02, not 0.01" in findings["dense.safetensors"].reason
     assert "another dense than is here now" in findings["pruned.safetensors"].reason
+    assert "another dense than is here now" in findings["diagnostics.json"].reason
 
 
 def test_changes_laundered_by_touch_are_refused(copied):
@@ -244,7 +269,12 @@ def test_two_people_get_the_same_study(fresh, finished):
         with (project / STUDY / "metrics.csv").open(newline="") as file:
             tables.append([{**row, "seconds": ""} for row in csv.DictReader(file)])
     assert tables[0] == tables[1]
-    for figure in ("accuracy", "drop", "layer_error", "ablation"):
+    measured = [p / STUDY / "diagnostics.csv" for p in (fresh, finished)]
+    assert measured[0].read_bytes() == measured[1].read_bytes()
+    for figure in (
+        *("accuracy", "drop", "layer_error", "ablation"),
+        *("budgets", "quadratic_model", "accumulation"),
+    ):
         name = f"{STUDY}/report/figures/{figure}.svg"
         assert (fresh / name).read_bytes() == (finished / name).read_bytes()
 

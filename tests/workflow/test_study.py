@@ -95,7 +95,8 @@ def test_the_report_is_whole(finished):
     report = (finished / "results/tiny/report/report.md").read_text()
     assert not re.search(r"\{\{|\{%|\bNone\b|\binf\b|\bnan\b", report)
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", report)
-    assert len(links) == 3  # the ablation figure is for studies of many variants
+    # The figures of ablations and of budgets are for studies of many variants and of many budgets.
+    assert len(links) == 5
     for link in links:
         svg = (finished / "results/tiny/report" / link).read_text()
         assert svg.lstrip().startswith("<?xml")
@@ -122,17 +123,25 @@ def test_another_working_directory(finished, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-EVERYTHING = {"calibrate": 1, "train": 2, "prune": 6, "evaluate": 8, **REPORTING}
+EVERYTHING = {"calibrate": 1, "train": 2, "prune": 6, "evaluate": 8, "diagnose": 2, **REPORTING}
+TRAINED = {"train": 2, "prune": 6, "evaluate": 8, "diagnose": 2}
+"""What a change of every training makes again."""
 EDITS = [
-    ("src/sparsecnn/pruning/magnitude.py", {"prune": 2, "evaluate": 2, **REPORTING}),
+    ("src/sparsecnn/pruning/magnitude.py", {"prune": 2, "evaluate": 2, "diagnose": 2, **REPORTING}),
     ("src/sparsecnn/evaluation/accuracy.py", {"evaluate": 8, **REPORTING}),
+    ("src/sparsecnn/evaluation/curvature.py", {"diagnose": 2, **REPORTING}),
+    ("src/sparsecnn/evaluation/propagation.py", {"diagnose": 2, **REPORTING}),
+    ("scripts/diagnose.py", {"diagnose": 2, **REPORTING}),
+    ("src/sparsecnn/study/diagnostics.py", REPORTING),
+    ("src/sparsecnn/study/diagnostic_figures.py", {"figures": 1, "report": 1}),
+    ("src/sparsecnn/study/diagnostic_tables.py", {"report": 1}),
     ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1}),
-    ("src/sparsecnn/pruning/sparsegpt.py", {"prune": 4, "evaluate": 4, **REPORTING}),
-    ("src/sparsecnn/pruning/moments.py", {"prune": 6, "evaluate": 6, **REPORTING}),
+    ("src/sparsecnn/pruning/sparsegpt.py", {"prune": 4, "evaluate": 4, "diagnose": 2, **REPORTING}),
+    ("src/sparsecnn/pruning/moments.py", {"prune": 6, "evaluate": 6, "diagnose": 2, **REPORTING}),
     ("src/sparsecnn/pruning/wanda.py", {}),
     ("src/sparsecnn/data/augmentation.py", EVERYTHING),
-    ("src/sparsecnn/training/sgd.py", {"train": 2, "prune": 6, "evaluate": 8, **REPORTING}),
-    ("src/sparsecnn/models/custom_cnn.py", {"train": 2, "prune": 6, "evaluate": 8, **REPORTING}),
+    ("src/sparsecnn/training/sgd.py", TRAINED | REPORTING),
+    ("src/sparsecnn/models/custom_cnn.py", TRAINED | REPORTING),
     ("src/sparsecnn/models/resnet.py", {}),
     ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1}),
     ("src/sparsecnn/study/tables.py", {"report": 1}),
@@ -161,21 +170,31 @@ def test_the_template_reruns_the_report_alone(edited, reruns):
 
 
 NEW_SETTINGS = [
-    ("a seed", TINY | {"seeds": [0, 1]}, {"train": 2, "calibrate": 1, "prune": 6, "evaluate": 8}),
+    ("a seed", TINY | {"seeds": [0, 1]}, TRAINED | {"calibrate": 1}),
     (
         "a variant",
         merged(TINY, variants={"flat": {"method": "magnitude", "layout": "flattened"}}),
+        {"prune": 2, "evaluate": 2, "diagnose": 2},
+    ),
+    (
+        "a variant with batch norm re-estimated",
+        merged(TINY, variants={"magnitude_bn": {"method": "magnitude", "bn_recalibration": True}}),
         {"prune": 2, "evaluate": 2},
+    ),
+    (
+        "images of the diagnostics",
+        TINY | {"diagnostics": {"images": 33}},
+        {"diagnose": 2},
     ),
     (
         "a budget",
         merged(TINY, regimes={"more": {"recipe": "small", "custom_cnn": 3}}),
-        {"train": 1, "prune": 3, "evaluate": 4},
+        {"train": 1, "prune": 3, "evaluate": 4, "diagnose": 1},
     ),
     (
         "damping",
         merged(TINY, methods={"sparsegpt": {"damping": 0.02}}),
-        {"prune": 4, "evaluate": 4},
+        {"prune": 4, "evaluate": 4, "diagnose": 2},
     ),
     (
         "a model",
@@ -184,12 +203,12 @@ NEW_SETTINGS = [
             models={"resnet18": {"width": 0.125}},
             regimes={name: own | {"resnet18": 1} for name, own in TINY["regimes"].items()},
         ),
-        {"train": 1, "prune": 3, "evaluate": 4},
+        {"train": 1, "prune": 3, "evaluate": 4, "diagnose": 1},
     ),
     (
         "a calibration size",
         merged(TINY, calibration={"images": 65}),
-        {"calibrate": 1, "prune": 6, "evaluate": 6},
+        {"calibrate": 1, "prune": 6, "evaluate": 6, "diagnose": 2},
     ),
     (
         "a data source",
@@ -202,7 +221,7 @@ NEW_SETTINGS = [
             TINY,
             recipes={"small": TINY["recipes"]["small"] | {"momentum": 0.0005, "weight_decay": 0.9}},
         ),
-        {"train": 2, "prune": 6, "evaluate": 8},
+        TRAINED,
     ),
 ]
 
@@ -225,7 +244,12 @@ def test_a_claim_of_ones_own_reruns_claims_and_report(finished, reruns):
 
 def test_a_study_on_anothers_baselines_trains_nothing(finished):
     study = merged(TINY | {"study": "other", "baselines": "tiny"}, variants={"magnitude": None})
-    assert finished.planned(study=study) == {"prune": 4, "evaluate": 6, **REPORTING}
+    assert finished.planned(study=study) == {
+        "prune": 4,
+        "evaluate": 6,
+        "diagnose": 2,
+        **REPORTING,
+    }
 
 
 @pytest.mark.parametrize(
@@ -327,7 +351,7 @@ def test_other_versions_are_told_and_by_setting_rerun_everything(copied, reruns)
 def test_a_renamed_variant_is_made_anew_but_not_trained(finished, reruns):
     variants = {"magnitude": None, "by_size": {"method": "magnitude"}}
     planned = finished.planned(study=merged(TINY, variants=variants))
-    assert planned == {"prune": 2, "evaluate": 2} | REPORTING
+    assert planned == {"prune": 2, "evaluate": 2, "diagnose": 2} | REPORTING
     reruns("a variant renamed", planned)
 
 
@@ -396,3 +420,38 @@ def test_a_removed_seed_or_variant_reruns_the_report_alone(copied, reruns):
     without = merged(TINY, variants={"sparsegpt_bn": None})
     assert copied.planned(study=without) == REPORTING
     reruns("a variant removed", REPORTING)
+
+
+def test_diagnostics_can_be_switched_off(copied):
+    without = TINY | {"diagnostics": None}
+    assert copied.planned(study=without) == REPORTING
+    copied.snakemake(study=without)
+    report = (copied / "results/tiny/report/report.md").read_text()
+    assert "This study measures accuracy alone" in report
+    assert "diagnostics.csv" not in report
+    assert copied.planned(study=without) == {}
+
+
+def test_diagnostics_name_their_parents_and_agree_with_the_table(finished):
+    value, manifest = read_json(finished / RUN / "diagnostics.json", "diagnostics")
+    _, dense = read_tensors(finished / RUN / "dense.safetensors", "dense")
+    _, pruned = read_tensors(finished / RUN / "sparsegpt/pruned.safetensors", "pruned")
+    assert manifest.parents["dense"] == dense.content
+    assert manifest.parents["pruned/sparsegpt"] == pruned.content
+    assert list(value["variants"]) == ["magnitude", "sparsegpt"]
+    assert value["network"]["converged"]
+    with (finished / "results/tiny/diagnostics.csv").open() as file:
+        rows = {
+            (r["variant"], r["layer"], r["quantity"]): float(r["value"])
+            for r in csv.DictReader(file)
+            if r["epochs"] == "2"
+        }
+    for variant, own in value["variants"].items():
+        change = own["loss_change"]
+        predicted = change["first_order"] + change["second_order"]
+        assert rows[variant, "", "predicted"] == pytest.approx(predicted)
+        assert own["layers"][0]["layer"] == "features.0"
+        for layer in own["layers"]:
+            assert rows[variant, layer["layer"], "own_error"] == layer["own"]
+            assert rows[variant, layer["layer"], "accumulated_error"] == layer["accumulated"]
+    assert rows["dense", "features.0", "columns"] == 27

@@ -21,6 +21,7 @@ from sparsecnn.study.comparisons import (
     evaluate,
     verdict,
 )
+from sparsecnn.study.diagnostics import Diagnostics, compare_model_errors
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.text import signed
 
@@ -56,7 +57,8 @@ class Claim:
 class Explanation:
     """A cause offered for what another claim says.
 
-    Accuracies cannot confirm it; they refute it where there is nothing to explain.
+    Accuracies cannot confirm it; they refute it where there is nothing to explain. Diagnostics test
+    it on the comparisons of the claim explained, each drop replaced by the quadratic model's error.
     """
 
     number: int
@@ -64,6 +66,8 @@ class Explanation:
     statement: str
     explains: int
     """Number of the claim, tested earlier, that this is meant to explain."""
+    quantity: str
+    """What is compared where there are diagnostics, in points; positive supports the cause."""
     source: str = "reference"
 
 
@@ -147,6 +151,8 @@ CLAIMS: tuple[Claim | Explanation, ...] = (
         "Away from a local minimum the curvature is unreliable and SparseGPT's quadratic model "
         "errs; at a minimum it is accurate and the compensation works.",
         explains=2,
+        quantity="the error of the quadratic model of the loss under SparseGPT, in %, at the "
+        "shortest training minus that at the longest",
     ),
     Claim(
         4,
@@ -170,19 +176,25 @@ CLAIMS: tuple[Claim | Explanation, ...] = (
 
 
 def judge(
-    results: Results, declared: Sequence[Claim] = (), confidence: float = 0.95
+    results: Results,
+    diagnostics: Diagnostics | None = None,
+    declared: Sequence[Claim] = (),
+    confidence: float = 0.95,
 ) -> list[dict[str, Any]]:
     """Verdict, effect, interval and evidence for every claim, as JSON values.
 
-    The reference study's claims come first, then those `declared` by the study itself. The effect
-    of a claim is its least favourable comparison, in points; positive supports the claim. Effect
-    and interval are None where nothing was compared.
+    The reference study's claims come first, then those `declared` by the study itself. Without
+    `diagnostics` a cause cannot be confirmed.
+
+    The effect of a claim is its least favourable comparison, in points; positive supports the
+    claim. Effect and interval are None where nothing was compared.
     """
     verdicts: dict[int, str] = {}
     records = []
     for claim in (*CLAIMS, *declared):
         if isinstance(claim, Explanation):
-            record = _explanation_record(claim, verdicts[claim.explains])
+            explained = verdicts[claim.explains]
+            record = _explanation_record(claim, explained, results, diagnostics, confidence)
         else:
             record = _claim_record(claim, results, confidence)
         verdicts[claim.number] = record["verdict"]
@@ -199,15 +211,43 @@ def _claim_record(claim: Claim, results: Results, confidence: float) -> dict[str
     return _record(claim, verdict(outcomes), evidence, outcomes)
 
 
-def _explanation_record(claim: Explanation, explained: str) -> dict[str, Any]:
-    evidence = f"Claim {claim.explains}, which this is meant to explain, is {explained} here."
-    if explained == NOT_REPRODUCED:
-        return _record(claim, NOT_REPRODUCED, f"{evidence} There is nothing to explain.")
-    evidence += (
-        " Accuracies cannot show a cause: that takes measuring the curvature, and the error of "
-        "the quadratic model, at both budgets."
-    )
-    return _record(claim, INCONCLUSIVE, evidence)
+def _explanation_record(
+    claim: Explanation,
+    explained: str,
+    results: Results,
+    diagnostics: Diagnostics | None,
+    confidence: float,
+) -> dict[str, Any]:
+    premise = f"Claim {claim.explains}, which this is meant to explain, is {explained} here."
+    refuted = explained == NOT_REPRODUCED
+    if refuted:
+        premise += " There is nothing to explain."
+    try:
+        outcomes = _cause_outcomes(claim, results, diagnostics, confidence)
+    except NotTestableError as missing:
+        if refuted:
+            return _record(claim, NOT_REPRODUCED, premise)
+        evidence = (
+            f"{premise} Accuracies cannot show a cause: that takes measuring the curvature, and "
+            f"the error of the quadratic model, at both budgets. The study lacks {missing}."
+        )
+        return _record(claim, INCONCLUSIVE, evidence)
+    evidence = f"{_sentence(claim, outcomes)} {_reason(outcomes)} {premise}"
+    return _record(claim, NOT_REPRODUCED if refuted else verdict(outcomes), evidence, outcomes)
+
+
+def _cause_outcomes(
+    claim: Explanation, results: Results, diagnostics: Diagnostics | None, confidence: float
+) -> list[Outcome]:
+    if diagnostics is None:
+        raise NotTestableError("diagnostics")
+    explained = next(c for c in CLAIMS if isinstance(c, Claim) and c.number == claim.explains)
+    comparisons = explained.comparisons(results)
+    _refuse_chance(results, comparisons)
+    try:
+        return compare_model_errors(comparisons, diagnostics, confidence)
+    except ValueError as missing:
+        raise NotTestableError(str(missing)) from None
 
 
 def _record(
@@ -219,7 +259,7 @@ def _record(
         "source": claim.source,
         "title": claim.title,
         "statement": claim.statement,
-        "quantity": claim.quantity if isinstance(claim, Claim) else None,
+        "quantity": claim.quantity if outcomes or isinstance(claim, Claim) else None,
         "verdict": decided,
         "evidence": evidence,
         "effect": weakest and weakest.value,
@@ -231,11 +271,15 @@ def _record(
 
 def _outcomes(claim: Claim, results: Results, confidence: float) -> list[Outcome]:
     comparisons = claim.comparisons(results)
+    _refuse_chance(results, comparisons)
+    return evaluate(results, comparisons, confidence)
+
+
+def _refuse_chance(results: Results, comparisons: Sequence[Comparison]) -> None:
     cells = {cell for comparison in comparisons for _, cell, _ in comparison.terms}
     for cell in results.cells:
         if cell in cells and at_chance(results, cell, DENSE):
             raise NotTestableError(f"a dense {cell.model} above chance in {cell.regime}")
-    return evaluate(results, comparisons, confidence)
 
 
 def _comparison(outcome: Outcome) -> dict[str, Any]:
@@ -252,7 +296,7 @@ def _comparison(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _sentence(claim: Claim, outcomes: Sequence[Outcome]) -> str:
+def _sentence(claim: Claim | Explanation, outcomes: Sequence[Outcome]) -> str:
     ordered = sorted(outcomes, key=lambda outcome: outcome.estimate.value)
     quantity = claim.quantity[0].upper() + claim.quantity[1:]
     if len(ordered) == 1:

@@ -61,6 +61,19 @@ def variant_settings(config: Mapping[str, Any], variant: str) -> dict[str, Any]:
     return {**config["pruning"], **shared, **own}
 
 
+def diagnosed(config: Mapping[str, Any]) -> list[str] | None:
+    """Names of the variants whose networks are diagnosed, sorted; None if nothing is measured."""
+    # A study that was made before there were diagnostics has no such key.
+    diagnostics = config.get("diagnostics")
+    if diagnostics is None:
+        return None
+    if diagnostics["variants"] is not None:
+        return sorted(diagnostics["variants"])
+    return sorted(
+        v for v in config["variants"] if not variant_settings(config, v)["bn_recalibration"]
+    )
+
+
 def _with_registered_names(schema: Mapping[str, Any]) -> dict[str, Any]:
     filled = copy.deepcopy(dict(schema))
     for kind in ("dataset", "model", "method"):
@@ -154,6 +167,10 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     for name, recipe in config["recipes"].items():
         if recipe["nesterov"] and recipe["momentum"] == 0:
             yield f"recipes.{name}.nesterov: needs a momentum above 0"
+    variants = list(config["variants"])
+    for name in (config["diagnostics"] or {}).get("variants") or []:
+        if name not in variants:
+            yield f"diagnostics.variants: unknown variant {name}{_nearest(name, variants)}"
     for variant in config["variants"]:
         settings = variant_settings(config, variant)
         yield from (

@@ -31,7 +31,7 @@ from sparsecnn.study.statistics import Estimate
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "p")
 _DROPS = (-10, -3, -1, 0, 0.5, 1, 3, 10, 30, 60)
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -135,7 +135,7 @@ def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
     errors (re-estimating batch norm changes no weight) the first stands for all.
     """
     variants = _different(shown(results), layers)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         n_rows, n_columns = len(results.regimes), len(results.models)
         figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.4 + 2.3 * n_rows))
         grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True, sharex="col")
@@ -151,7 +151,7 @@ def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
             grid[i, 0].set_ylabel("relative output error")
         for axes in grid[-1]:
             axes.set_xlabel("layer, by depth")
-        _legend(figure, results, variants)
+        add_legend(figure, results, variants)
     return figure
 
 
@@ -161,7 +161,7 @@ def draw_ablation(results: Results, rows: Sequence[Ingredient]) -> Figure:
     Marker and colour tell the groups, its filling whether batch norm was re-estimated. The axis is
     linear up to one point and logarithmic beyond.
     """
-    with mpl.rc_context({**_STYLE, "axes.grid.axis": "x"}):
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
         cells, wide = largest_budget(results), columns(rows)
         labels = [_wrapped(row.label) for row in rows]
         lines = max(label.count("\n") + 1 for label in labels)
@@ -195,7 +195,7 @@ def draw_ablation(results: Results, rows: Sequence[Ingredient]) -> Figure:
 def save_svg(figure: Figure, path: Path) -> None:
     """Write a figure as SVG, atomically; the same figure gives the same bytes."""
     FigureCanvasAgg(figure)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         atomic_write(
             path,
             lambda temporary: figure.savefig(
@@ -210,7 +210,7 @@ def _draw_cells(
     estimates: Mapping[tuple[Cell, str], Estimate],
     seeds: Mapping[tuple[Cell, str], Sequence[float]],
 ) -> Figure:
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         widest = max(
             sum(cell.regime == regime for cell in results.cells) for regime in results.regimes
         )
@@ -223,7 +223,9 @@ def _draw_cells(
                 for k, variant in enumerate(variants):
                     x = position + 0.7 * ((k + 0.5) / len(variants) - 0.5)
                     key = (cell, variant)
-                    _draw_estimate(axes, x, estimates[key], seeds[key], _look(results, variant))
+                    _draw_estimate(
+                        axes, x, estimates[key], seeds[key], appearance(results, variant)
+                    )
             axes.set_xticks(
                 range(len(cells)), [f"{c.model}\n{results.epochs(c)} epochs" for c in cells]
             )
@@ -231,9 +233,9 @@ def _draw_cells(
             axes.set_xlim(-0.55, len(cells) - 0.45)
             axes.set_title(regime, fontsize=11)
             axes.tick_params(labelleft=True)
-        whiskers = [_whisker(estimates[key], seeds[key]) for key in estimates]
+        whiskers = [whisker(estimates[key], seeds[key]) for key in estimates]
         grid[0].set_ylim(_limits(whiskers, seeds.values()))
-        _legend(figure, results, variants)
+        add_legend(figure, results, variants)
     return figure
 
 
@@ -241,7 +243,7 @@ def _draw_estimate(
     axes: Axes, x: float, estimate: Estimate, seeds: Sequence[float], look: tuple[str, str]
 ) -> None:
     colour, marker = look
-    axes.vlines(x, *_whisker(estimate, seeds), color=colour, linewidth=1.8)
+    axes.vlines(x, *whisker(estimate, seeds), color=colour, linewidth=1.8)
     axes.plot([x], [estimate.value], marker, color=colour, markersize=7)
     if len(seeds) > 1:
         axes.plot([x] * len(seeds), seeds, "_", color=colour, markersize=9, alpha=0.6)
@@ -258,7 +260,7 @@ def _draw_drop(
 ) -> None:
     lost, look = drop(results, cell, variant), _mark(wide, column)
     seeds = [row.drop for row in results.of(cell, variant)]
-    axes.hlines(y, *_whisker(lost, seeds), color=look["color"], linewidth=1.2, alpha=0.6)
+    axes.hlines(y, *whisker(lost, seeds), color=look["color"], linewidth=1.2, alpha=0.6)
     axes.plot([lost.value], [y], linestyle="", **look)
 
 
@@ -293,10 +295,10 @@ def _extent(results: Results, cell: Cell) -> Iterator[float]:
     for variant in results.variants:
         seeds = [row.drop for row in results.of(cell, variant)]
         yield from seeds
-        yield from _whisker(drop(results, cell, variant), seeds)
+        yield from whisker(drop(results, cell, variant), seeds)
 
 
-def _whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
+def whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
     """The interval; with two seeds, whose t-interval would fill the axis, the seeds themselves."""
     return (min(seeds), max(seeds)) if len(seeds) == 2 else (estimate.low, estimate.high)
 
@@ -330,7 +332,7 @@ def _draw_depth(
             continue
         mean = np.mean(errors, axis=0)
         mean[mean <= 0] = np.nan  # a layer without error has no place on a logarithmic axis
-        colour, marker = _look(results, variant)
+        colour, marker = appearance(results, variant)
         depth = np.arange(1, len(mean) + 1)
         axes.plot(depth, mean, marker=marker, color=colour, markersize=4, linewidth=1.4)
     axes.set_yscale("log")
@@ -338,17 +340,19 @@ def _draw_depth(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _look(results: Results, variant: str) -> tuple[str, str]:
+def appearance(results: Results, variant: str) -> tuple[str, str]:
+    """Colour and marker of a variant, the same in all figures of a study."""
     if variant == DENSE:
         return "black", "o"
     index = results.variants.index(variant)
     return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
 
 
-def _legend(figure: Figure, results: Results, variants: Sequence[str]) -> None:
+def add_legend(figure: Figure, results: Results, variants: Sequence[str]) -> None:
+    """Name the variants above the figure."""
     handles = []
     for variant in variants:
-        colour, marker = _look(results, variant)
+        colour, marker = appearance(results, variant)
         handles.append(Line2D([], [], color=colour, marker=marker, linewidth=1.8))
     columns = min(len(variants), max(2, int(figure.get_figwidth() / 1.7)))
     figure.legend(handles, list(variants), loc="outside upper center", ncols=columns)

@@ -13,6 +13,7 @@ DENSE = f"{NETWORK}/dense.safetensors"
 HISTORY = f"{NETWORK}/history.csv"
 PRUNED = f"{NETWORK}/{{variant}}/pruned.safetensors"
 LAYERS = f"{NETWORK}/{{variant}}/layers.csv"
+DIAGNOSTICS = f"{NETWORK}/diagnostics.json"
 METRICS = f"{NETWORK}/{{network}}/metrics.json"
 
 

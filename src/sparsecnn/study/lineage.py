@@ -19,6 +19,7 @@ from sparsecnn.artifacts import (
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import ArtifactError
 from sparsecnn.study import layout
+from sparsecnn.study.config import diagnosed
 from sparsecnn.study.layout import Training
 from sparsecnn.study.metrics import DENSE
 from sparsecnn.study.stages import Stages
@@ -108,6 +109,7 @@ class Lineage:
         yield finding
         yield from self._table(self._base / layout.HISTORY.format(**names), dense)
         yield self._metrics(training, DENSE, dense)
+        networks = {"dense": dense}
         for variant in self._config["variants"]:
             origin = self._stages.pruned(*training, variant)
             path = self._own / layout.PRUNED.format(**names, variant=variant)
@@ -116,6 +118,9 @@ class Lineage:
             yield finding
             yield from self._table(path.with_name("layers.csv"), finding.manifest)
             yield self._metrics(training, variant, finding.manifest)
+            networks[f"pruned/{variant}"] = finding.manifest
+        if diagnosed(self._config) is not None:
+            yield self._diagnostics(training, networks)
 
     def _metrics(self, training: Training, network: str, weights: Manifest | None) -> Finding:
         path = self._own / layout.METRICS.format(**training._asdict(), network=network)
@@ -124,6 +129,18 @@ class Lineage:
             origin = self._stages.metrics(training.model, network)
             _, manifest = read_json(path, "metrics", origin)
             check_parents(path, manifest, _known({"dataset": self._data, "network": weights}))
+
+        return judge(path, read)
+
+    def _diagnostics(self, training: Training, networks: Mapping[str, Manifest | None]) -> Finding:
+        path = self._own / layout.DIAGNOSTICS.format(**training._asdict())
+        roles = ["dense", *(f"pruned/{variant}" for variant in diagnosed(self._config) or [])]
+
+        def read() -> None:
+            origin = self._stages.diagnostics(training.model)
+            _, manifest = read_json(path, "diagnostics", origin)
+            parents = {"dataset": self._data, **{role: networks[role] for role in roles}}
+            check_parents(path, manifest, _known(parents))
 
         return judge(path, read)
 

@@ -28,6 +28,9 @@ from sparsecnn.study.comparisons import (
     drop,
 )
 from sparsecnn.study.config import budgets
+from sparsecnn.study.curves import extremes, is_curve
+from sparsecnn.study.diagnostic_tables import diagnostics_context
+from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published, differences, imitations, shared_methods
 from sparsecnn.study.text import signed
@@ -55,6 +58,7 @@ def report_context(
     reference: Mapping[Cell, Published],
     figures: Mapping[str, str],
     config: Mapping[str, Any],
+    diagnostics: Diagnostics | None = None,
 ) -> dict[str, Any]:
     """Everything the template shows, as plain values.
 
@@ -64,9 +68,11 @@ def report_context(
         Values of claims.json, provenance.json and dataset.json.
     figures
         Link of each figure from the report, by name (`accuracy`, `drop`, `layer_error`,
-        `ablation`).
+        `ablation`, `budgets`; with diagnostics `quadratic_model` and `accumulation`).
     config
         The whole validated configuration.
+    diagnostics
+        Of the study; None if it measures accuracy alone.
     """
     variants, n_seeds = shared_methods(results, reference), len(results.seeds)
     imitated = imitations(results, variants)
@@ -75,6 +81,12 @@ def report_context(
         "results": results,
         "label": results.rows[0].dataset,
         "whiskers": "whiskers from seed to seed" if n_seeds == 2 else "whiskers are 95 % intervals",
+        "bands": "bands from seed to seed" if n_seeds == 2 else "bands are 95 % intervals",
+        "of_every_network": (
+            "of the least and the most trained networks"
+            if is_curve(results)
+            else "of every network and training budget"
+        ),
         "config": config,
         "budgets": {name: budgets(regime) for name, regime in config["regimes"].items()},
         "trainings": trainings(config),
@@ -100,6 +112,9 @@ def report_context(
         ),
         "imitations": imitated,
         "ablation": ablation,
+        "curve_table": tables.curve_table(results) if is_curve(results) else None,
+        "ends": extremes(results).regimes,
+        "diagnostics": diagnostics_context(results, diagnostics),
         **_corrected(results),
         "settings": yaml.safe_dump(dict(config), sort_keys=False, width=100, allow_unicode=True),
     }

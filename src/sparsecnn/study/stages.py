@@ -9,7 +9,7 @@ from typing import Any
 from sparsecnn.artifacts import Origin, environment
 from sparsecnn.digest import CodeDigest
 from sparsecnn.registry import module_of
-from sparsecnn.study.config import variant_settings
+from sparsecnn.study.config import diagnosed, variant_settings
 from sparsecnn.study.layout import trainings
 from sparsecnn.study.metrics import DENSE
 from sparsecnn.study.versions import RERUN, minor
@@ -38,6 +38,8 @@ class Stages:
             origins += [self.dense(*training), self.metrics(training.model, DENSE)]
             for variant in self._config["variants"]:
                 origins += [self.pruned(*training, variant), self.metrics(training.model, variant)]
+            if diagnosed(self._config) is not None:
+                origins.append(self.diagnostics(training.model))
         text = json.dumps([asdict(origin) for origin in origins], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -77,3 +79,12 @@ class Stages:
         """Of the metrics of a network, `dense` or a variant."""
         code = self._digest.of("evaluate.py", [module_of("model", model)])
         return Origin({"variant": network} | self._versions, code)
+
+    def diagnostics(self, model: str) -> Origin:
+        """Of the diagnostics of a dense network and of its pruned ones."""
+        settings = {
+            "images": self._config["diagnostics"]["images"],
+            "variants": diagnosed(self._config),
+        }
+        code = self._digest.of("diagnose.py", [module_of("model", model)])
+        return Origin(settings | self._versions, code)

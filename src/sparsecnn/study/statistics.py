@@ -1,7 +1,7 @@
 """Intervals for accuracies and their differences, over seeds or over test images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -48,15 +48,14 @@ def estimate(
     confidence
         Coverage of the interval, between 0 and 1.
     """
-    per_seed = np.sum([weight * np.asarray(values) for weight, values in terms], axis=0)
+    per_seed = _per_seed(terms)
     n, value = len(per_seed), float(np.mean(per_seed))
     sd = float(np.std(per_seed, ddof=1)) if n > 1 else None
     if sd is not None and sd > _NO_SPREAD:
-        half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / n**0.5
+        found = mean_over_seeds(per_seed, confidence)
         least = 100 * sum(weight for weight, _ in terms if weight < 0)
         most = 100 * sum(weight for weight, _ in terms if weight > 0)
-        low, high = max(value - half, least), min(value + half, most)
-        return Estimate(value, low, high, sd, n, "seeds")
+        return replace(found, low=max(found.low, least), high=min(found.high, most))
     below = above = 0.0
     for weight, values in terms:
         mean = float(np.mean(values))
@@ -67,6 +66,22 @@ def estimate(
     return Estimate(value, value - below**0.5, value + above**0.5, sd, n, "test images")
 
 
+def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean of any quantity over two seeds or more, with Student's t-interval."""
+    n, value, sd = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / n**0.5
+    return Estimate(value, value - half, value + half, sd, n, "seeds")
+
+
+def mean_p_value(values: Sequence[float]) -> float:
+    """Two-sided p-value of that mean being zero (Student's t-test)."""
+    found = mean_over_seeds(values)
+    error = (found.sd or 0) / found.n**0.5
+    if error == 0:
+        return float(found.value == 0)
+    return float(2 * stdtr(found.n - 1, -abs(found.value) / error))
+
+
 def p_value(terms: Sequence[tuple[float, Sequence[float]]], n_test: int) -> float:
     """Two-sided p-value of a weighted sum of accuracies being zero, paired by seed.
 
@@ -74,8 +89,8 @@ def p_value(terms: Sequence[tuple[float, Sequence[float]]], n_test: int) -> floa
     t-test over two seeds or more, else the inverted binomial interval. Parameters as there.
     """
     found = estimate(terms, n_test)
-    if found.basis == "seeds" and found.sd is not None:
-        return float(2 * stdtr(found.n - 1, -abs(found.value) / (found.sd / found.n**0.5)))
+    if found.basis == "seeds":
+        return mean_p_value(_per_seed(terms))
     low, high = 0.0, 1.0  # bisection for the p at which the interval touches 0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
@@ -110,3 +125,7 @@ def wilson_interval(percent: float, n_test: int, confidence: float = 0.95) -> tu
     centre = (p + z2 / (2 * n_test)) / (1 + z2 / n_test)
     half = (z2 * (p * (1 - p) + z2 / (4 * n_test)) / n_test) ** 0.5 / (1 + z2 / n_test)
     return min(100 * max(centre - half, 0), percent), max(100 * min(centre + half, 1), percent)
+
+
+def _per_seed(terms: Sequence[tuple[float, Sequence[float]]]) -> list[float]:
+    return [float(x) for x in np.sum([w * np.asarray(values) for w, values in terms], axis=0)]

@@ -14,8 +14,10 @@ from sparsecnn.study.ablation import (
     mean_drop,
     mean_gain,
     mean_gain_p,
+    shown,
 )
 from sparsecnn.study.comparisons import accuracy, drop, winner
+from sparsecnn.study.curves import curve_of
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published
 from sparsecnn.study.statistics import Estimate, holm
@@ -59,6 +61,20 @@ def full_table(results: Results) -> str:
                 row += [_mean_sd(change, signed(change.value)), _signed_interval(change)]
             rows.append([*row, str(top1.n)])
     return markdown_table(header, rows, left=3)
+
+
+def curve_table(results: Results) -> str:
+    """Accuracy of every dense network, and its change by pruning, by epochs."""
+    blocks = []
+    for model in results.models:
+        cells = curve_of(results, model)
+        header = [model, *(f"{results.epochs(cell)}" for cell in cells)]
+        rows = [["dense (%)", *(f"{accuracy(results, c, DENSE).value:.2f}" for c in cells)]]
+        for variant in shown(results):
+            row = [signed(-drop(results, cell, variant).value) for cell in cells]
+            rows.append([f"{variant} (points)", *row])
+        blocks.append(markdown_table(header, rows))
+    return "\n\n".join(blocks)
 
 
 def ablation_table(results: Results, rows: Sequence[Ingredient]) -> str:

@@ -1,0 +1,130 @@
+"""Measure why pruning one network costs what it costs (rule `diagnose`)."""
+
+import logging
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sparsecnn.artifacts import Manifest, Origin, write_json
+from sparsecnn.data.dataset import load_dataset
+from sparsecnn.data.subset import train_sample
+from sparsecnn.device import device_name, use_device
+from sparsecnn.evaluation.conditioning import conditioning
+from sparsecnn.evaluation.curvature import (
+    Batch,
+    extreme_eigenvalues,
+    gradient,
+    hessian_product,
+    loss_change,
+    mean_loss,
+    norm,
+)
+from sparsecnn.evaluation.propagation import output_errors
+from sparsecnn.job import run_job
+from sparsecnn.models.network import read_network
+from sparsecnn.pruning.calibration import gather
+from sparsecnn.pruning.selection import count_uses, find_layers
+from sparsecnn.pruning.state import evaluating, full_precision
+from sparsecnn.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+logger = logging.getLogger("sparsecnn")
+
+
+def main(
+    dataset: Path,
+    dense: Path,
+    pruned: list[Path],
+    diagnostics: Path,
+    settings: dict[str, Any],
+    code: str,
+    origins: dict[str, Origin],
+    device: str,
+) -> None:
+    """Write the curvature at the dense network, and for each variant what its change does.
+
+    `pruned` are the networks of `settings["variants"]`, in that order.
+    """
+    started = time.perf_counter()
+    model, parent = read_network(dense, "dense", origins["dense"])
+    images, normalization, images_manifest = load_dataset(dataset, origins["dataset"])
+    parents = {"dataset": images_manifest.content, "dense": parent.content}
+    value = {key: parent.settings[key] for key in ("model", "recipe", "epochs", "seed")}
+    with use_device(device) as on, full_precision():
+        batches = train_sample(images, normalization, settings["images"], on)
+        model.to(on)
+        slope = gradient(model, batches)
+        value |= {
+            "images": settings["images"],
+            "network": {**curvature(model, batches, slope), "layers": inputs(model, batches)},
+            "variants": {},
+        }
+        for variant, path in zip(settings["variants"], pruned, strict=True):
+            role = f"pruned/{variant}"
+            other, manifest = read_network(path, "pruned", origins[role])
+            parents[role] = manifest.content
+            change = loss_change(model, other.to(on), batches, slope)
+            value["variants"][variant] = {
+                "loss_change": change and asdict(change),
+                "layers": [
+                    asdict(layer)
+                    for layer in output_errors(model, other, [images for images, _ in batches])
+                ],
+            }
+            logger.info("compared %s with the dense network", variant)
+    write_json(
+        diagnostics,
+        value,
+        Manifest(
+            "diagnostics",
+            settings,
+            code,
+            parents,
+            device=device_name(on),
+            seconds=time.perf_counter() - started,
+        ),
+    )
+
+
+def curvature(model: nn.Module, batches: list[Batch], slope: Tensor) -> dict[str, float]:
+    """Loss, norm of its gradient `slope`, and the ends of its Hessian's spectrum."""
+    generator = torch.Generator().manual_seed(derive_seed(0, "lanczos"))
+    start = torch.randn(len(slope), generator=generator).to(slope.device)
+    found = extreme_eigenvalues(partial(hessian_product, model, batches), start)
+    logger.info("largest eigenvalue %.4g after %d steps", found.largest, found.iterations)
+    if not found.converged:
+        logger.warning("it has not converged: the residual is %.2g", found.residual)
+    return {"loss": mean_loss(model, batches), "gradient_norm": norm(slope), **asdict(found)}
+
+
+def inputs(model: nn.Module, batches: list[Batch]) -> list[dict[str, Any]]:
+    """Conditioning of each layer's input Hessian, in the order data reaches the layers."""
+    images = [images for images, _ in batches]
+    layers = find_layers(model, exclude=[])
+    uses = count_uses(model, images[0], layers)
+    with evaluating(model):
+        gathered = gather(
+            model,
+            images,
+            {name: layers[name] for name in uses},
+            uses=uses,
+            calibration="independent",
+            target="own",
+            memory_mb=256,
+            dtype=torch.float32,
+        )
+        return [
+            {"layer": name, **asdict(conditioning(moments.hessian("channels")))}
+            for name, moments in gathered
+        ]
+
+
+if __name__ == "__main__":
+    run_job(snakemake, main)

@@ -1,0 +1,130 @@
+"""The figures of the diagnostics, in the style and the colours of `figures`."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sparsecnn.study.diagnostics import Diagnostics
+from sparsecnn.study.figures import STYLE, add_legend, appearance
+from sparsecnn.study.metrics import Cell, Results
+
+
+def draw_quadratic_model(results: Results, diagnostics: Diagnostics) -> Figure:
+    """Loss change predicted by the quadratic model against the one measured, a point per network.
+
+    One panel per network; open markers are the least, full ones the most trained of `results`.
+    Both axes are linear around zero and logarithmic beyond.
+    """
+    variants = [v for v in results.variants if v in diagnostics.variants]
+    regimes = list(dict.fromkeys((results.regimes[0], results.regimes[-1])))
+    with mpl.rc_context({**STYLE, "axes.grid.axis": "both"}):
+        n = len(results.models)
+        figure = Figure(figsize=(max(5.0, 1.2 + 3.4 * n), 4.9))
+        grid = figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0]
+        drawn = [0.0]
+        for axes, model in zip(grid, results.models, strict=True):
+            for regime, variant in product(regimes, variants):
+                cell = Cell(regime, model)
+                measured = diagnostics.values(cell, variant, "measured")
+                predicted = diagnostics.values(cell, variant, "predicted")
+                colour, marker = appearance(results, variant)
+                face = colour if regime == results.regimes[-1] else "white"
+                axes.plot(measured, predicted, marker, color=colour, mfc=face, markersize=7)
+                drawn += [*measured, *predicted]
+            axes.set_title(model, fontsize=11)
+            axes.set_xlabel("change of loss, measured")
+        grid[0].set_ylabel("change of loss, quadratic model")
+        _scale(grid, drawn)
+        add_legend(figure, results, variants)
+        if len(regimes) > 1:
+            _budget_legend(figure, regimes)
+    return figure
+
+
+def draw_accumulation(results: Results, diagnostics: Diagnostics) -> Figure:
+    """Error of every layer's outputs against the dense network's, along depth by variant.
+
+    Full lines are the error in the pruned network, dotted ones what the layer adds by itself.
+    Regimes (the least and the most trained) go down, networks across; means over seeds.
+    """
+    variants = [v for v in results.variants if v in diagnostics.variants]
+    regimes = list(dict.fromkeys((results.regimes[0], results.regimes[-1])))
+    with mpl.rc_context(STYLE):
+        n_rows, n_columns = len(regimes), len(results.models)
+        figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.8 + 2.5 * n_rows))
+        grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True, sharex="col")
+        for i, regime in enumerate(regimes):
+            for j, model in enumerate(results.models):
+                axes, cell = grid[i, j], Cell(regime, model)
+                if cell not in results.cells:
+                    axes.set_axis_off()
+                    continue
+                for variant, kind in product(variants, ("accumulated", "own")):
+                    _draw_errors(axes, results, diagnostics, cell, variant, kind)
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{100 * e:g} %"))
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axes.set_title(f"{model}, {results.epochs(cell)} epochs", fontsize=11)
+                axes.tick_params(labelleft=True)
+            grid[i, 0].set_ylabel("relative output error")
+        for axes in grid[-1]:
+            axes.set_xlabel("layer, by depth")
+        add_legend(figure, results, variants)
+        figure.legend(
+            [Line2D([], [], color="black"), Line2D([], [], color="black", linestyle=":")],
+            ["in the pruned network", "of the layer alone"],
+            loc="outside lower center",
+            ncols=2,
+        )
+    return figure
+
+
+def _draw_errors(
+    axes: Axes,
+    results: Results,
+    diagnostics: Diagnostics,
+    cell: Cell,
+    variant: str,
+    kind: str,
+) -> None:
+    rows = diagnostics.of(cell, variant, f"{kind}_error")
+    depth = {row.layer: row.depth for row in rows}
+    errors = diagnostics.along_depth(cell, variant, f"{kind}_error")
+    # What is zero, as the own error of a layer left dense, has no place on a logarithmic axis.
+    values = [error if error > 0 else float("nan") for error in errors.values()]
+    colour, marker = appearance(results, variant)
+    style = {"accumulated": "-", "own": ":"}[kind]
+    mark = marker if kind == "accumulated" else ""
+    places = [depth[layer] for layer in errors]
+    axes.plot(places, values, style, marker=mark, color=colour, markersize=4, linewidth=1.4)
+
+
+def _scale(grid: Sequence[Axes], drawn: Sequence[float]) -> None:
+    """The same limits for both axes of all panels, and the line on which the model is exact."""
+    sizes = sorted(abs(value) for value in drawn if value)
+    near = sizes[len(sizes) // 10] if sizes else 1.0
+    low, high = min(drawn), max([*drawn, near])
+    for axes in grid:
+        for axis in ("x", "y"):
+            getattr(axes, f"set_{axis}scale")("symlog", linthresh=near, linscale=0.5)
+        limits = (2 * low if low < 0 else -0.3 * near, 2 * high)
+        axes.set_xlim(limits)
+        axes.set_ylim(limits)
+        axes.plot(limits, limits, color="#777777", linewidth=1, zorder=1)
+        axes.axhline(0, color="#777777", linewidth=1, linestyle=":", zorder=1)
+        axes.tick_params(labelleft=True)
+
+
+def _budget_legend(figure: Figure, regimes: Sequence[str]) -> None:
+    faces = ("white", "black")
+    figure.legend(
+        [Line2D([], [], linestyle="", marker="o", color="black", mfc=face) for face in faces],
+        list(regimes),
+        loc="outside lower center",
+        ncols=2,
+    )

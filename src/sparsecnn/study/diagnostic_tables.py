@@ -1,0 +1,184 @@
+"""The tables and sentences of the report on the diagnostics.
+
+Of a study of many budgets they show the least and the most trained networks; all is in
+diagnostics.csv.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median, stdev
+from typing import Any
+
+from sparsecnn.study.curves import extremes
+from sparsecnn.study.diagnostics import Diagnostics
+from sparsecnn.study.metrics import DENSE, Cell, Results
+from sparsecnn.study.text import markdown_table
+
+_ABSENT = "\N{EN DASH}"
+
+
+def diagnostics_context(results: Results, diagnostics: Diagnostics | None) -> dict[str, Any] | None:
+    """What the report's section shows; None for a study without diagnostics."""
+    if diagnostics is None:
+        return None
+    ends = extremes(results)
+    return {
+        "variants": diagnostics.variants,
+        "convergence": convergence(ends, diagnostics),
+        "curvature_table": curvature_table(ends, diagnostics),
+        "quadratic_table": quadratic_table(ends, diagnostics),
+        "truth": truth(ends, diagnostics),
+        "growth": growth(ends, diagnostics),
+        "growth_tables": growth_tables(ends, diagnostics),
+        "conditioning_table": conditioning_table(ends, diagnostics),
+    }
+
+
+def curvature_table(results: Results, diagnostics: Diagnostics) -> str:
+    """Loss, gradient and both ends of the Hessian's spectrum of every dense network."""
+    quantities = ("loss", "gradient_norm", "largest", "smallest")
+    header = ["Regime", "Network", "Loss", "Gradient norm", "Largest eigenvalue"]
+    header.append("Smallest, at most")
+    rows = [
+        [*cell, *(_mean_sd(diagnostics.values(cell, DENSE, quantity)) for quantity in quantities)]
+        for cell in results.cells
+    ]
+    return markdown_table(header, rows, left=2)
+
+
+def convergence(results: Results, diagnostics: Diagnostics) -> str:
+    """One sentence: how far the largest eigenvalues can be trusted."""
+
+    def every(quantity: str) -> list[float]:
+        return [x for cell in results.cells for x in diagnostics.values(cell, DENSE, quantity)]
+
+    residuals = [r / abs(e) for r, e in zip(every("residual"), every("largest"), strict=True) if e]
+    steps, converged = every("iterations"), every("converged")
+    return (
+        f"Lanczos's method converged for {sum(converged):.0f} of {len(converged)} networks, after "
+        f"{min(steps):.0f} to {max(steps):.0f} products with the Hessian; the largest residual is "
+        f"{100 * max(residuals, default=0):.2g} % of its eigenvalue."
+    )
+
+
+def quadratic_table(results: Results, diagnostics: Diagnostics) -> str:
+    """Change of the loss by pruning, measured and as the quadratic model has it."""
+    quantities = ("measured", "predicted", "first_order", "second_order")
+    header = ["Regime", "Network", "Variant", "Measured", "Predicted", "First order"]
+    header += ["Second order", "Error of the model (%)"]
+    rows = []
+    for cell in results.cells:
+        for variant in diagnostics.variants:
+            row = [_mean_sd(diagnostics.values(cell, variant, quantity)) for quantity in quantities]
+            errors = diagnostics.values(cell, variant, "model_error")
+            rows.append([*cell, variant, *row, f"{fmean(errors):.0f}" if errors else _ABSENT])
+    return markdown_table(header, rows, left=3)
+
+
+def truth(results: Results, diagnostics: Diagnostics) -> list[str]:
+    """A sentence for each variant: the error of its quadratic model at least and most training."""
+    least, most = results.regimes[0], results.regimes[-1]
+    sentences = []
+    for variant in diagnostics.variants:
+        parts = []
+        for model in results.models:
+            errors = [
+                diagnostics.values(Cell(regime, model), variant, "model_error")
+                for regime in (least, most)
+            ]
+            if all(errors):
+                before, after = map(fmean, errors)
+                change = (
+                    f"from {before:.0f} to {after:.0f} %" if least != most else f"{after:.0f} %"
+                )
+                parts.append(f"{change} ({model})")
+        if parts:
+            said = f"goes, from {least} to {most}," if least != most else "is"
+            sentences.append(f"Under `{variant}` the model's error {said} {', '.join(parts)}.")
+    return sentences
+
+
+def growth(results: Results, diagnostics: Diagnostics) -> list[str]:
+    """A sentence for each network: where the error is at most training, under each variant."""
+    sentences = []
+    for cell in results.cells:
+        if cell.regime != results.regimes[-1]:
+            continue
+        parts = []
+        for variant in diagnostics.variants:
+            errors = diagnostics.along_depth(cell, variant, "accumulated_error")
+            changed = {layer: error for layer, error in errors.items() if error > 0}
+            if not changed:
+                continue
+            first, last = next(iter(changed)), list(errors)[-1]
+            worst = max(changed, key=lambda layer: changed[layer])
+            parts.append(
+                f"under `{variant}` from {_percent(changed[first])} at `{first}` to "
+                f"{_percent(errors[last])} at the output `{last}`, the largest being "
+                f"{_percent(changed[worst])} at `{worst}`"
+            )
+        if parts:
+            sentences.append(f"{cell}: {'; '.join(parts)}.")
+    return sentences
+
+
+def growth_tables(results: Results, diagnostics: Diagnostics) -> list[str]:
+    """For each network at most training, the error of every layer by variant."""
+    tables = []
+    for cell in results.cells:
+        if cell.regime != results.regimes[-1]:
+            continue
+        own, accumulated = (
+            {v: diagnostics.along_depth(cell, v, f"{kind}_error") for v in diagnostics.variants}
+            for kind in ("own", "accumulated")
+        )
+        layers = list(dict.fromkeys(layer for errors in accumulated.values() for layer in errors))
+        header = [cell.model, *(f"{variant} (alone)" for variant in diagnostics.variants)]
+        rows = [
+            [layer, *(_both(accumulated[v], own[v], layer) for v in diagnostics.variants)]
+            for layer in layers
+        ]
+        if rows:
+            tables.append(markdown_table(header, rows))
+    return tables
+
+
+def conditioning_table(results: Results, diagnostics: Diagnostics) -> str:
+    """Effective rank and condition of the layers' input Hessians, over the layers of a network."""
+    header = ["Regime", "Network", "Effective rank, median (% of columns)", "Lowest", "At"]
+    header += ["Condition, median", "Highest", "At"]
+    rows = []
+    for cell in results.cells:
+        columns = diagnostics.along_depth(cell, DENSE, "columns")
+        ranks = diagnostics.along_depth(cell, DENSE, "effective_rank")
+        conditions = diagnostics.along_depth(cell, DENSE, "condition")
+        share = {layer: 100 * rank / columns[layer] for layer, rank in ranks.items()}
+        low, high = min(share, key=share.__getitem__), max(conditions, key=conditions.__getitem__)
+        row = [f"{median(share.values()):.1f}", f"{share[low]:.1f}", f"`{low}`"]
+        row += [f"{median(conditions.values()):,.0f}", f"{conditions[high]:,.0f}", f"`{high}`"]
+        rows.append([*cell, *row])
+    return markdown_table(header, rows, left=(0, 1, 4, 7))
+
+
+def _both(accumulated: Mapping[str, float], own: Mapping[str, float], layer: str) -> str:
+    if layer not in accumulated:
+        return _ABSENT
+    return f"{_percent(accumulated[layer])} ({_percent(own[layer])})"
+
+
+def _percent(share: float) -> str:
+    return f"{_short(100 * share)} %"
+
+
+def _mean_sd(values: Sequence[float]) -> str:
+    if not values:
+        return _ABSENT
+    mean = _short(fmean(values))
+    return f"{mean} ± {stdev(values):.2g}" if len(values) > 1 else mean
+
+
+def _short(value: float) -> str:
+    """Three digits: `0.0123`, `12.3`, `1,230`, `1.2e-05`."""
+    size = abs(value)
+    if size >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if size < 1e-3 else f"{value:.3g}"
