@@ -15,6 +15,9 @@ from sparsecnn.study.config import budgets
 from sparsecnn.study.metrics import DENSE, Cell
 from sparsecnn.study.statistics import Estimate
 
+WORST = 200
+"""The largest error of a quadratic model, in percent (see `model_error`)."""
+
 LOSS_CHANGE = ("measured", "predicted", "first_order", "second_order", "distance", "model_error")
 """Quantities of a pruned network; it has none of them where more than parameters changed."""
 
@@ -130,8 +133,8 @@ def compare_model_errors(
 ) -> list[Outcome]:
     """The same comparisons with the error of the quadratic model in the place of each drop.
 
-    Paired by seed, with Student's t-interval. Raises `ValueError` unless the networks were
-    measured with two seeds or more.
+    Paired by seed, with Student's t-interval, cut to what is possible. Raises `ValueError` unless
+    the networks were measured with two seeds or more.
     """
     corrected = 1 - (1 - confidence) / len(comparisons)
     outcomes = []
@@ -153,7 +156,8 @@ def compare_model_errors(
 def _interval(values: Sequence[float], confidence: float) -> Estimate:
     n, mean, sd = len(values), fmean(values), stdev(values)
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / n**0.5
-    return Estimate(mean, mean - half, mean + half, sd, n, "seeds")
+    low, high = max(mean - half, -WORST), min(mean + half, WORST)
+    return Estimate(mean, low, high, sd, n, "seeds")
 
 
 def _lines(value: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, float]]:
