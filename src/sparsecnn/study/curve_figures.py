@@ -39,7 +39,7 @@ def draw_budgets(results: Results) -> Figure:
             grid[1, j].set_xlabel("epochs of training")
             _scale_epochs(grid[1, j], epochs)
         grid[0, 0].set_ylabel("top-1 accuracy (%)")
-        grid[1, 0].set_ylabel("drop: dense minus pruned (points)")
+        grid[1, 0].set_ylabel("drop (points)")
         low, high = grid[0, 0].get_ylim()
         grid[0, 0].set_ylim(max(low, 0), min(high, 100))
         add_legend(figure, results, [DENSE, *variants])

@@ -1,5 +1,6 @@
 """The figures of the diagnostics, in the style and the colours of `figures`."""
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -7,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.figures import STYLE, add_legend, appearance
@@ -105,19 +106,26 @@ def _draw_errors(
 
 
 def _scale(grid: Sequence[Axes], drawn: Sequence[float]) -> None:
-    """The same limits for both axes of all panels, and the line on which the model is exact."""
-    sizes = sorted(abs(value) for value in drawn if value)
-    near = sizes[len(sizes) // 10] if sizes else 1.0
+    """The same scale for both axes of all panels, and the line on which the model is exact."""
+    sizes = sorted(abs(value) for value in drawn if value) or [1.0]
+    near = 10.0 ** math.floor(math.log10(sizes[len(sizes) // 10]))
+    decades = range(round(math.log10(near)) + 1, math.floor(math.log10(2 * sizes[-1])) + 1)
+    powers = [10.0**decade for decade in decades[:: 1 + len(decades) // 4]]
     low, high = min(drawn), max([*drawn, near])
+    limits = (2 * low if low < 0 else -0.3 * near, 2 * high)
+    ticks = [tick for tick in (*(-p for p in powers), 0, *powers) if limits[0] <= tick <= limits[1]]
     for axes in grid:
-        for axis in ("x", "y"):
-            getattr(axes, f"set_{axis}scale")("symlog", linthresh=near, linscale=0.5)
-        limits = (2 * low if low < 0 else -0.3 * near, 2 * high)
+        axes.set_xscale("symlog", linthresh=near, linscale=0.5)
+        axes.set_yscale("symlog", linthresh=near, linscale=0.5)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(FixedLocator(ticks))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(lambda change, _: f"{change:g}"))
         axes.set_xlim(limits)
         axes.set_ylim(limits)
         axes.plot(limits, limits, color="#777777", linewidth=1, zorder=1)
         axes.axhline(0, color="#777777", linewidth=1, linestyle=":", zorder=1)
-        axes.tick_params(labelleft=True)
+        axes.tick_params(labelleft=True, labelsize=9)
 
 
 def _budget_legend(figure: Figure, regimes: Sequence[str]) -> None:

@@ -173,12 +173,11 @@ def _mean_sd(values: Sequence[float]) -> str:
     if not values:
         return _ABSENT
     mean = _short(fmean(values))
-    return f"{mean} ± {stdev(values):.2g}" if len(values) > 1 else mean
+    return f"{mean} ± {_short(stdev(values), 2)}" if len(values) > 1 else mean
 
 
-def _short(value: float) -> str:
-    """Three digits: `0.0123`, `12.3`, `1,230`, `1.2e-05`."""
-    size = abs(value)
-    if size >= 100:
+def _short(value: float, digits: int = 3) -> str:
+    """So many digits, but no fewer than before the point: `0.0123`, `12.3`, `1,234`, `1.2e-05`."""
+    if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.2g}" if size < 1e-3 else f"{value:.3g}"
+    return f"{value:.2g}" if abs(value) < 1e-3 else f"{value:.{digits}g}"

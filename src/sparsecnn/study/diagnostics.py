@@ -13,6 +13,9 @@ from sparsecnn.study.config import budgets
 from sparsecnn.study.metrics import DENSE, Cell
 from sparsecnn.study.statistics import holm, mean_over_seeds, mean_p_value
 
+WORST = 200
+"""The largest error of a quadratic model, in percent (see `model_error`)."""
+
 LOSS_CHANGE = ("measured", "predicted", "first_order", "second_order", "distance", "model_error")
 """Quantities of a pruned network; it has none of them where more than parameters changed."""
 
@@ -128,8 +131,8 @@ def compare_model_errors(
 ) -> list[Outcome]:
     """The same comparisons with the error of the quadratic model in the place of each drop.
 
-    Paired by seed, with Student's t-interval. Raises `ValueError` unless the networks were
-    measured with two seeds or more.
+    Paired by seed, with Student's t-interval, cut to what is possible. Raises `ValueError` unless
+    the networks were measured with two seeds or more.
     """
     differences = []
     for comparison in comparisons:
@@ -145,7 +148,7 @@ def compare_model_errors(
         differences.append(per_seed)
     adjusted = holm([mean_p_value(per_seed) for per_seed in differences])
     return [
-        Outcome(comparison.name, mean_over_seeds(per_seed, confidence), p)
+        Outcome(comparison.name, mean_over_seeds(per_seed, confidence, -WORST, WORST), p)
         for comparison, per_seed, p in zip(comparisons, differences, adjusted, strict=True)
     ]
 

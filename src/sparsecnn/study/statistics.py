@@ -1,7 +1,8 @@
 """Intervals for accuracies and their differences, over seeds or over test images."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -52,10 +53,9 @@ def estimate(
     n, value = len(per_seed), float(np.mean(per_seed))
     sd = float(np.std(per_seed, ddof=1)) if n > 1 else None
     if sd is not None and sd > _NO_SPREAD:
-        found = mean_over_seeds(per_seed, confidence)
         least = 100 * sum(weight for weight, _ in terms if weight < 0)
         most = 100 * sum(weight for weight, _ in terms if weight > 0)
-        return replace(found, low=max(found.low, least), high=min(found.high, most))
+        return mean_over_seeds(per_seed, confidence, least, most)
     below = above = 0.0
     for weight, values in terms:
         mean = float(np.mean(values))
@@ -66,11 +66,19 @@ def estimate(
     return Estimate(value, value - below**0.5, value + above**0.5, sd, n, "test images")
 
 
-def mean_over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Mean of any quantity over two seeds or more, with Student's t-interval."""
+def mean_over_seeds(
+    values: Sequence[float],
+    confidence: float = 0.95,
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> Estimate:
+    """Mean of any quantity over two seeds or more, with Student's t-interval.
+
+    The interval is cut to what is possible: `least` to `most`.
+    """
     n, value, sd = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / n**0.5
-    return Estimate(value, value - half, value + half, sd, n, "seeds")
+    return Estimate(value, max(value - half, least), min(value + half, most), sd, n, "seeds")
 
 
 def mean_p_value(values: Sequence[float]) -> float:
