@@ -184,3 +184,10 @@ def evaluated_network(wildcards):
         return {"weights": DENSE.format(**wildcards)}
     names = {**wildcards, "variant": wildcards.network}
     return {"weights": PRUNED.format(**names), "layers": LAYERS.format(**names)}
+
+
+def diagnostics_table():
+    """The table of diagnostics as an input, if the study has one."""
+    if diagnosed(study) is None:
+        return {}
+    return {"diagnostics": f"{RESULTS}/diagnostics.csv"}

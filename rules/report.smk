@@ -8,11 +8,6 @@ FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
 FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
 
 
-def diagnostics_table():
-    """The table as an input, if the study has one."""
-    return {"diagnostics": f"{RESULTS}/diagnostics.csv"} if DIAGNOSED else {}
-
-
 rule collect:
     input:
         metrics=networks(METRICS, ["dense", *study["variants"]]),

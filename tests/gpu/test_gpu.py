@@ -9,11 +9,15 @@ from sparsecnn import prune
 from sparsecnn.artifacts import Manifest
 from sparsecnn.data.augmentation import AugmentedImages
 from sparsecnn.data.dataset import Dataset, Normalization
+from sparsecnn.data.subset import train_sample
 from sparsecnn.device import precision, use_device
 from sparsecnn.errors import UserError
 from sparsecnn.evaluation.accuracy import evaluate
+from sparsecnn.evaluation.conditioning import conditioning
+from sparsecnn.evaluation.curvature import flat, gradient, hessian_product
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning import blocks
+from sparsecnn.pruning.state import full_precision
 from sparsecnn.registry import names
 from sparsecnn.training.checkpoint import Checkpoints
 from sparsecnn.training.loop import train
@@ -67,6 +71,30 @@ def test_pruning_on_a_gpu_agrees_with_the_cpu(dataset, model, method):
     for name, mask in masks[0].items():
         assert (mask == masks[1][name].cpu()).float().mean() > 0.99
     assert abs(accuracies[0] - accuracies[1]) < 2
+
+
+@pytest.mark.parametrize("model", names("model"))
+def test_curvature_on_a_gpu_repeats_and_agrees_with_the_cpu(dataset, model):
+    network = build(Architecture(model, 0.25, 10, 32)).eval()
+    vector = torch.randn(sum(p.numel() for p in network.parameters()))
+    found = {}
+    for name in ("cpu", "cuda"):
+        with use_device(name) as device, full_precision():
+            there = copy.deepcopy(network).to(device)
+            batches = train_sample(dataset, HALF, 64, device, batch_size=48)
+            found[name] = gradient(there, batches)
+            products = [hessian_product(there, batches, vector.to(device)) for _ in range(2)]
+            assert torch.equal(*products)
+            found[name] = flat([found[name], products[0]]).cpu()
+    error = (found["cuda"] - found["cpu"]).norm() / found["cpu"].norm()
+    assert error < 1e-3
+
+
+def test_conditioning_on_a_gpu_agrees_with_the_cpu():
+    inputs = torch.randn(2, 40, 100)
+    one, other = (conditioning((inputs @ inputs.mT).to(name)) for name in ("cpu", "cuda"))
+    assert one.effective_rank == pytest.approx(other.effective_rank, rel=1e-5)
+    assert one.condition == pytest.approx(other.condition, rel=1e-3)
 
 
 @pytest.mark.parametrize("pattern", ["1:4", "2:4", "3:4"])
