@@ -11,6 +11,7 @@ from sparsecnn.study.figures import (
     draw_drop,
     draw_layer_error,
     read_layer_errors,
+    save_png,
     save_svg,
 )
 from sparsecnn.study.metrics import read_results
@@ -28,12 +29,18 @@ def main(
     ablation: Path,
     settings: dict[str, Any],
 ) -> None:
-    """Write the figures as SVG; `settings` are `pruning`, `methods` and `variants`."""
+    """Write the figures as SVG, and as PNG beside; `settings` as in `ingredients`."""
     results = read_results(table)
-    save_svg(draw_accuracy(results), accuracy)
-    save_svg(draw_drop(results), drop)
-    save_svg(draw_layer_error(results, [read_layer_errors(path) for path in layers]), layer_error)
-    save_svg(draw_ablation(results, ingredients(settings)), ablation)
+    errors = [read_layer_errors(path) for path in layers]
+    drawn = {
+        accuracy: draw_accuracy(results),
+        drop: draw_drop(results),
+        layer_error: draw_layer_error(results, errors),
+        ablation: draw_ablation(results, ingredients(settings)),
+    }
+    for path, figure in drawn.items():
+        save_svg(figure, path)
+        save_png(figure, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

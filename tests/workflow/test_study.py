@@ -12,7 +12,7 @@ from snakemake_project import TINY
 from sparsecnn.artifacts import read_json, read_table, read_tensors
 
 RUN = "results/tiny/custom_cnn/small/epochs-2/seed-0"
-REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1}
+REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1, "page": 1}
 
 
 def merged(base, **changes):
@@ -126,7 +126,7 @@ EVERYTHING = {"calibrate": 1, "train": 2, "prune": 6, "evaluate": 8, **REPORTING
 EDITS = [
     ("src/sparsecnn/pruning/magnitude.py", {"prune": 2, "evaluate": 2, **REPORTING}),
     ("src/sparsecnn/evaluation/accuracy.py", {"evaluate": 8, **REPORTING}),
-    ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1}),
+    ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1, "page": 1}),
     ("src/sparsecnn/pruning/sparsegpt.py", {"prune": 4, "evaluate": 4, **REPORTING}),
     ("src/sparsecnn/pruning/moments.py", {"prune": 6, "evaluate": 6, **REPORTING}),
     ("src/sparsecnn/pruning/wanda.py", {}),
@@ -134,8 +134,10 @@ EDITS = [
     ("src/sparsecnn/training/sgd.py", {"train": 2, "prune": 6, "evaluate": 8, **REPORTING}),
     ("src/sparsecnn/models/custom_cnn.py", {"train": 2, "prune": 6, "evaluate": 8, **REPORTING}),
     ("src/sparsecnn/models/resnet.py", {}),
-    ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1}),
-    ("src/sparsecnn/study/tables.py", {"report": 1}),
+    ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/tables.py", {"report": 1, "page": 1}),
+    ("src/sparsecnn/study/charts.py", {"page": 1}),
+    ("src/sparsecnn/study/html.py", {"page": 1}),
     ("src/sparsecnn/registry.py", {}),
 ]
 
@@ -152,9 +154,15 @@ def test_comments_rerun_nothing(edited):
     assert project.planned() == {}
 
 
-def test_the_template_reruns_the_report_alone(edited):
+def test_the_template_reruns_the_report_and_its_page_alone(edited):
     project = edited("report/report.md.j2", lambda text: f"{text}\nMore.\n")
-    assert project.planned() == {"report": 1}
+    assert project.planned() == {"report": 1, "page": 1}
+
+
+@pytest.mark.parametrize("name", ["report.html.j2", "report.css", "report.js"])
+def test_the_pages_parts_rerun_the_page_alone(edited, name):
+    project = edited(f"report/{name}", lambda text: f"{text}\n")
+    assert project.planned() == {"page": 1}
 
 
 NEW_SETTINGS = [
@@ -227,7 +235,7 @@ def test_a_study_on_anothers_baselines_trains_nothing(finished):
     ids=["what is the default anyway", "threads", "device", "a recipe that no regime uses"],
 )
 def test_what_changes_no_number_reruns_at_most_the_report(finished, study):
-    assert set(finished.planned(study=study)) <= {"report"}
+    assert set(finished.planned(study=study)) <= {"report", "page"}
 
 
 def test_formatting_and_docstrings_rerun_nothing(edited):
