@@ -13,9 +13,9 @@
   const soft = { gridColor: "currentColor", gridOpacity: 0.14, domainColor: "currentColor", domainOpacity: 0.5,
     tickColor: "currentColor", tickOpacity: 0.5, labelColor: "currentColor", titleColor: "currentColor",
     labelFont: font, titleFont: font, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, titlePadding: 8 };
-  const config = { background: null, axis: soft, axisBand: { grid: false }, view: { stroke: null },
+  const config = { background: null, axis: soft, text: { font, fontSize: 11 }, axisBand: { grid: false }, view: { stroke: null },
     title: { color: "currentColor", font, fontSize: 13, anchor: "start", offset: 12 },
-    autosize: { type: "fit", contains: "padding" } };
+    autosize: { type: "fit-x", contains: "padding" } };
 
   const swatch = ({ colour, shape, filled }) => {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -51,6 +51,9 @@
     }
   };
 
+  for (const figure of document.querySelectorAll("figure.empty")) {
+    figure.prepend(make("p", {}, main.dataset.empty));
+  }
   const charts = JSON.parse(document.getElementById("charts").textContent);
   for (const figure of document.querySelectorAll("figure[data-chart]")) {
     draw(figure, charts[figure.dataset.chart]).catch((error) => {

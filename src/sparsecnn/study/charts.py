@@ -5,6 +5,7 @@ mark shows its numbers as metrics.csv has them, seed by seed, and the network's 
 those of the figures, but black: that is `currentColor`, the text's, in light pages and dark ones.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -21,7 +22,6 @@ from sparsecnn.study.figures import (
     different,
     limits,
     whisker,
-    wrapped,
 )
 from sparsecnn.study.metrics import DENSE, Cell, Results, Row, network_name
 from sparsecnn.study.statistics import Estimate
@@ -72,15 +72,14 @@ class Chart:
 
 def study_charts(
     results: Results, layers: Sequence[LayerErrors], rows: Sequence[Ingredient]
-) -> dict[str, Chart]:
-    """Every chart that has something to show, by the name of the figure it stands for."""
-    charts = {
+) -> dict[str, Chart | None]:
+    """Every chart by the name of the figure it stands for; None where there is nothing to show."""
+    return {
         "accuracy": accuracy_chart(results),
         "drop": drop_chart(results),
         "layer_error": layer_error_chart(results, layers),
         "ablation": ablation_chart(results, rows),
     }
-    return {name: chart for name, chart in charts.items() if chart}
 
 
 def accuracy_chart(results: Results) -> Chart:
@@ -132,9 +131,11 @@ def layer_error_chart(results: Results, layers: Sequence[LayerErrors]) -> Chart 
     if not values:
         return None
     looks = [_look(results, variant) for variant in variants]
-    scale = alt.Scale(type="log", domain=[min(values) / 1.3, max(values) * 1.3], nice=False)
+    ends = min(values) / 1.3, max(values) * 1.3
+    scale = alt.Scale(type="log", domain=list(ends), nice=False)
     percent = "format(100 * datum.value, '~g') + ' %'"
-    axis = _axis("relative output error", labelExpr=percent, tickCount=6, labelOverlap=True)
+    ticks = _log_ticks(*ends)
+    axis = _axis("relative output error", labelExpr=percent, values=ticks, labelOverlap=False)
     y = alt.Y("value:Q", scale=scale, axis=axis)
     specs = []
     for cell, points in panels.items():
@@ -148,7 +149,7 @@ def layer_error_chart(results: Results, layers: Sequence[LayerErrors]) -> Chart 
         marks = _points(base, looks, size=50).encode(tooltip=_tooltips(points))
         # A variant that left a layer dense has a gap there, where its line begins anew.
         line = line.encode(detail=["series:N", "part:N"])
-        specs.append(_panel([line, marks], f"{cell}, {results.epochs(cell)} epochs", 220))
+        specs.append(_panel([line, marks], f"{cell}, {results.epochs(cell)} epochs", 190))
     return Chart(looks, specs, 270)
 
 
@@ -159,49 +160,40 @@ def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> Chart:
     """
     cells, wide = largest_budget(results), columns(rows)
     looks = [_column_look(wide, column) for column in wide]
-    labels = [wrapped(row.label) for row in rows]
+    labels = [row.label for row in rows]
     lost = {(c, v): drop(results, c, v) for c in cells for v in results.variants}
     seeds = {key: [row.drop for row in results.of(*key)] for key in lost}
     ends = [end for key in lost for end in (*whisker(lost[key], seeds[key]), *seeds[key])]
     extent = (min(*ends, 0) - 0.2, max(*ends, 1) * 1.2)
     x = alt.X("value:Q", scale=_symlog(extent), axis=_drop_axis(extent))
-    lines = max(label.count("\n") + 1 for label in labels)
-    height = 60 + len(rows) * max(9 * len(wide), 14 * lines, 24)
+    whole = alt.Scale(paddingInner=0, paddingOuter=0)
+    y = alt.Y("pruning:N", sort=labels, scale=whole, axis=None)
+    # The upper part of each row is its label's, on a band.
+    offset = alt.YOffset("slot:Q", scale=alt.Scale(domain=[-2.1, len(wide) - 0.4]))
+    bands = _over([{"pruning": label} for label in labels])
+    bands = bands.mark_rect(fill=_INK, opacity=0.06, height=18, aria=False)
+    names = _over([{"pruning": label} for label in labels]).mark_text(
+        align="left", baseline="top", dx=4, dy=5, fill=_INK, limit={"expr": "width - 4"}
+    )
+    names = names.encode(x=alt.value(0), y=y.copy().bandPosition(0), text="pruning:N")
     specs = []
     for cell in cells:
         points = [
-            {"row": label, "slot": k}
+            {"pruning": label, "slot": k}
             | _point(results, cell, row.variants[column], lost, seeds, series=str(column))
             for label, row in zip(labels, rows, strict=True)
             for k, column in enumerate(wide)
             if column in row.variants
         ]
-        y = alt.Y(
-            "row:N",
-            sort=labels,
-            axis=alt.Axis(
-                title=None,
-                labelExpr="split(datum.label, '\\n')",
-                labelLimit=260,
-                ticks=False,
-                domain=False,
-            ),
-        )
-        bands = (
-            _over([{"row": label} for label in labels[1::2]])
-            .mark_rect(fill=_INK, opacity=0.05, tooltip=None, aria=False)
-            .encode(y=y)
-        )
-        offset = alt.YOffset("slot:Q", scale=alt.Scale(domain=[-0.7, len(wide) - 0.3]))
-        base = _over(points).transform_filter(_VISIBLE).encode(y=y)
-        base = base.encode(yOffset=offset)
+        base = _over(points).transform_filter(_VISIBLE).encode(y=y, yOffset=offset)
         whiskers = base.mark_rule(strokeWidth=1.4, opacity=0.7, clip=True).encode(
             x=alt.X("low:Q"), x2="high:Q", stroke=_colours(looks)
         )
         marks = _points(base.encode(x=x), looks, size=60).encode(tooltip=_tooltips(points))
         title = f"{cell.model}, {results.epochs(cell)} epochs"
-        specs.append(_panel([bands, _rule_at(0, "x"), whiskers, marks], title, height))
-    return Chart(looks, specs, 330)
+        layers = [bands.encode(y=y), _rule_at(0, "x"), whiskers, names, marks]
+        specs.append(_panel(layers, title, len(rows) * (22 + 11 * len(wide))))
+    return Chart(looks, specs, 270)
 
 
 def _networks(
@@ -258,7 +250,7 @@ def _networks(
                 )
             )
         layers.append(_points(base.encode(y=y), looks, size=70).encode(tooltip=_tooltips(means)))
-        specs.append(_panel(layers, regime, 300))
+        specs.append(_panel(layers, regime, 260))
         most = max(most, len(cells))
     return Chart(looks, specs, 80 + 13 * most * len(variants))
 
@@ -314,7 +306,7 @@ def _folder(rows: Sequence[Row]) -> str:
     return f"results/{rows[0].study}/{name}"
 
 
-_PLACES = ("slot", "value", "low", "high", "part", "row")
+_PLACES = ("slot", "value", "low", "high", "part")
 """What only says where a mark stands."""
 
 
@@ -379,8 +371,19 @@ def _symlog(ends: tuple[float, float]) -> alt.Scale:
 
 
 def _drop_axis(ends: tuple[float, float]) -> alt.Axis:
-    ticks = [tick for tick in DROPS if ends[0] <= tick <= ends[1]]
-    return _axis("drop: dense minus pruned (points)", values=ticks, labelOverlap=False)
+    ticks = [tick for tick in DROPS if ends[0] <= tick <= ends[1] and tick == int(tick)]
+    return _axis("drop (points)", values=ticks, labelOverlap=False)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten between the ends; where these are few, their doubles and fives too."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5)):
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > 2:
+            break
+    return ticks
 
 
 def _panel(layers: Collection[alt.Chart], title: str, height: int) -> dict[str, Any]:

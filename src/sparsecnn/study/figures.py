@@ -167,7 +167,7 @@ def draw_ablation(results: Results, rows: Sequence[Ingredient]) -> Figure:
     """
     with mpl.rc_context({**_STYLE, "axes.grid.axis": "x"}):
         cells, wide = largest_budget(results), columns(rows)
-        labels = [wrapped(row.label) for row in rows]
+        labels = [_wrapped(row.label) for row in rows]
         lines = max(label.count("\n") + 1 for label in labels)
         height = 1.5 + len(rows) * max(0.4, 0.13 * len(wide), 0.1 + 0.18 * lines)
         figure = Figure(figsize=(max(6.0, 2.6 + 2.7 * len(cells)), height))
@@ -270,7 +270,7 @@ def _draw_drop(
     axes.plot([lost.value], [y], linestyle="", **look)
 
 
-def wrapped(label: str) -> str:
+def _wrapped(label: str) -> str:
     """The label in lines that begin with a plus."""
     return textwrap.fill(label.replace(" ", "\xa0").replace("\xa0+", " +"), 26)
 

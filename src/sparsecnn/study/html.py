@@ -40,7 +40,7 @@ def render_page(
     style: str,
     script: str,
     figures: Mapping[str, bytes],
-    charts: Mapping[str, Any],
+    charts: Mapping[str, Mapping[str, Any] | None],
     language: str = "en",
 ) -> str:
     """The page of a report; equal arguments give equal bytes.
@@ -57,7 +57,8 @@ def render_page(
         SVG of each figure, by its link in the report. An image of any other link is left out but
         for its text.
     charts
-        Values that the script draws as a chart, by the link of the figure that it replaces.
+        Values that the script draws as a chart, by the link of the figure that it replaces; None
+        where there is nothing to draw, which the page then says.
     language
         Of the report, as HTML names it.
     """
@@ -65,7 +66,7 @@ def render_page(
     env = {"figures": figures, "charts": charts}
     tokens = _without_contents(_with_figures(parser.parse(markdown, env)))
     headings = _headings(tokens)
-    used = [link for link in charts if link in _links(tokens)]
+    used = {link: charts[link] for link in sorted(_links(tokens)) if charts.get(link)}
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -76,7 +77,7 @@ def render_page(
         body=Markup(parser.renderer.render(tokens, parser.options, env)),
         style=Markup(style),
         script=Markup(_in_script(script)),
-        charts=Markup(_json({link: charts[link] for link in used})),
+        charts=Markup(_json(used)),
         library=Markup(_in_script(javascript_bundle(_LIBRARY))) if used else "",
     )
 
@@ -143,7 +144,7 @@ def _headings(tokens: _Tokens) -> list[Heading]:
 
 def _text(token: Token) -> str:
     children = token.children or []
-    return "".join(c.content for c in children if c.type in ("text", "code_inline"))
+    return "".join(c.content for c in children if c.type in ("text", "code_inline", "html_inline"))
 
 
 def _links(tokens: _Tokens) -> set[str]:
@@ -165,16 +166,15 @@ def _alternative(_: Any, tokens: _Tokens, index: int, options: OptionsDict, env:
 
 
 def _figure(_: Any, tokens: _Tokens, index: int, options: OptionsDict, env: Any) -> str:
-    image = (tokens[index].children or [])[0]
-    link, text = str(image.attrGet("src")), html.escape(_text(image))
-    if link not in env["figures"]:
-        return f"<p>{text}</p>\n"
+    picture = (tokens[index].children or [])[0]
+    link, text = str(picture.attrGet("src")), html.escape(_text(picture))
+    charts, caption = env["charts"], f"<figcaption>{text}</figcaption>"
+    if link not in env["figures"] or charts.get(link, {}) is None:
+        return f'<figure class="empty">{caption}</figure>\n'
     data = base64.b64encode(env["figures"][link]).decode()
-    chart = f' data-chart="{html.escape(link)}"' if link in env["charts"] else ""
-    return (
-        f'<figure{chart}><img alt="{text}" src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{text}</figcaption></figure>\n"
-    )
+    chart = f' data-chart="{html.escape(link)}"' if link in charts else ""
+    image = f'<img alt="{text}" src="data:image/svg+xml;base64,{data}">'
+    return f"<figure{chart}>{image}{caption}</figure>\n"
 
 
 def _json(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Numbers and tables as text, for Markdown and for the terminal."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -7,6 +8,11 @@ def signed(value: float, digits: int = 2) -> str:
     """A difference with its sign; what rounds to zero has none: ``+1.20``, ``-0.35``, ``0.00``."""
     rounded = round(value, digits)
     return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in a table too: on one line, without HTML or markup."""
+    return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", " ".join(text.split()))
 
 
 def markdown_table(
