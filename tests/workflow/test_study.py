@@ -99,6 +99,8 @@ def test_the_report_is_whole(finished):
     for link in links:
         svg = (finished / "results/tiny/report" / link).read_text()
         assert svg.lstrip().startswith("<?xml")
+    page = (finished / "results/tiny/report/report.html").read_text()
+    assert re.findall(r'<figure data-chart="([^"]+)"', page) == links
     claims, _ = read_json(finished / "results/tiny/claims.json", "claims")
     assert [claim["number"] for claim in claims["claims"]] == [1, 2, 3, 4, 5]
 

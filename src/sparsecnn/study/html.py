@@ -10,6 +10,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
@@ -21,7 +22,6 @@ from mdit_py_plugins.anchors import anchors_plugin
 from vl_convert import javascript_bundle
 
 _DETAILS = re.compile(r"\s*(?:(?:</?details>|<summary>[^<]*</summary>)\s*)+")
-_LIBRARY = "window.vegaEmbed = vegaEmbed;"
 _Tokens = Sequence[Token]
 
 
@@ -78,7 +78,7 @@ def render_page(
         style=Markup(style),
         script=Markup(_in_script(script)),
         charts=Markup(_json(used)),
-        library=Markup(_in_script(javascript_bundle(_LIBRARY))) if used else "",
+        library=Markup(_library()) if used else "",
     )
 
 
@@ -181,6 +181,12 @@ def _json(value: Any) -> str:
     """JSON that can stand inside a script element. Raises ValueError on NaN."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
+
+
+@cache
+def _library() -> str:
+    """Vega-Lite and what it needs, which bring `vegaEmbed`."""
+    return _in_script(javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _in_script(script: str) -> str:
