@@ -59,7 +59,8 @@ def test_pointing_at_a_mark_shows_exact_numbers_seeds_and_folder(visit, project,
     tooltip.wait_for(state="visible")
     text = tooltip.inner_text()
     for row in rows:
-        assert re.search(rf"seed {row['seed']}\s+{float(row['top1']):g}\b", text), text
+        exact = re.escape(f"{float(row['top1']):.16g}")
+        assert re.search(rf"seed {row['seed']}\s+{exact}\s", text), text
     assert "results/tiny/custom_cnn/small/epochs-1/seed-{0,1}/magnitude" in text
 
 
@@ -140,3 +141,26 @@ def test_without_scripts_figures_stand_in(browser, report):
     page.goto(report.as_uri())
     assert all(image.is_visible() for image in page.locator("figure > img").all())
     context.close()
+
+
+def test_snakemakes_report_is_a_finished_site(visit, project):
+    home = project / "site/report/report.html"
+    page = visit(home)
+    assert "Study tiny" in page.locator("body").inner_text()
+    for part in ("Workflow", "Statistics"):
+        page = visit(home)
+        page.locator("a").filter(has_text=part).click()
+        page.locator("canvas, svg.marks").first.wait_for()
+    for category, entries in (
+        ("Figures", ("accuracy", "drop", "layer error", "ablation")),
+        ("Tables", ("every network", "claims")),
+        ("Report", ("Markdown", "page")),
+    ):
+        page = visit(home)
+        page.locator("a").filter(has_text=category).last.click()
+        for entry in entries:
+            page.locator("tr").filter(has_text=entry).wait_for()
+    page.locator("tr").filter(has_text="page").locator("a").first.click()
+    shown = page.frame_locator("iframe")
+    shown.locator(PANELS).first.wait_for()
+    assert "Pruning after training" in shown.locator("h1").inner_text()
