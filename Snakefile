@@ -31,5 +31,6 @@ rule all:
     input:
         rules.collect.input,  # so that an artifact that was deleted is made again
         f"{RESULTS}/report/report.md",
+        f"{RESULTS}/report/report.html",
         f"{RESULTS}/metrics.csv",
         f"{RESULTS}/claims.json",

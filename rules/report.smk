@@ -1,11 +1,16 @@
 # Needs: the metrics of every network, the tables of layers, the reference study's numbers.
-# Makes: metrics.csv, verdicts on the claims, figures, and the report, each by a rule of its
-# own, so that a new template or figure recomputes nothing else.
+# Makes: metrics.csv, verdicts on the claims, figures, the report, and its page for a browser,
+# each by a rule of its own, so that a new template or figure recomputes nothing else.
 
 REPORT = f"{RESULTS}/report"
 DIAGNOSED = diagnosed(study) is not None
 FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
 FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
+
+
+def texts(*names):
+    """What changes with these files of the folder `report`, which jobs take as `ancient`."""
+    return [file_sha256(Path(workflow.basedir) / "report" / name) for name in names]
 
 
 rule collect:
@@ -93,6 +98,7 @@ rule figures:
             )
             for name in FIGURES
         },
+        png=[f"{REPORT}/figures/{name}.png" for name in FIGURES],
     log:
         f"{LOGS}/report/figures.log",
     benchmark:
@@ -117,7 +123,7 @@ rule report:
         claims=f"{RESULTS}/claims.json",
         provenance=f"{RESULTS}/provenance.json",
         dataset=f"{BASE}/data/dataset.json",
-        figures=rules.figures.output,
+        figures=[f"{REPORT}/figures/{name}.svg" for name in FIGURES],
         # Their content is in the params; their dates mean nothing.
         template=ancient(workflow.source_path("../report/report.md.j2")),
         reference=ancient(workflow.source_path("../report/reference-study.csv")),
@@ -126,7 +132,7 @@ rule report:
             f"{REPORT}/report.md",
             caption="../report/captions/report.rst",
             category="Report",
-            labels={"report": "the whole"},
+            labels={"report": "Markdown"},
         ),
     log:
         f"{LOGS}/report/report.log",
@@ -140,10 +146,42 @@ rule report:
     params:
         settings={"config": study},
         after=after("collect.py", "claims.py", "figures.py"),
-        texts=[
-            file_sha256(Path(workflow.basedir) / "report" / name)
-            for name in ("report.md.j2", "reference-study.csv")
-        ],
+        texts=texts("report.md.j2", "reference-study.csv"),
         code=digest.of("report.py"),
     script:
         "../scripts/report.py"
+
+
+rule page:
+    input:
+        report=f"{REPORT}/report.md",
+        table=f"{RESULTS}/metrics.csv",
+        layers=networks(LAYERS, study["variants"]),
+        figures=[f"{REPORT}/figures/{name}.svg" for name in FIGURES],
+        # Their content is in the params; their dates mean nothing.
+        template=ancient(workflow.source_path("../report/report.html.j2")),
+        style=ancient(workflow.source_path("../report/report.css")),
+        script=ancient(workflow.source_path("../report/report.js")),
+    output:
+        page=report(
+            f"{REPORT}/report.html",
+            caption="../report/captions/page.rst",
+            category="Report",
+            labels={"report": "page"},
+        ),
+    log:
+        f"{LOGS}/report/page.log",
+    benchmark:
+        f"{BENCHMARKS}/report/page.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings={key: study[key] for key in ("pruning", "methods", "variants")},
+        after=after("collect.py", "claims.py", "figures.py", "report.py"),
+        texts=texts("report.html.j2", "report.css", "report.js"),
+        code=digest.of("page.py"),
+    script:
+        "../scripts/page.py"

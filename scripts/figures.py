@@ -15,6 +15,7 @@ from sparsecnn.study.figures import (
     draw_drop,
     draw_layer_error,
     read_layer_errors,
+    save_png,
     save_svg,
 )
 from sparsecnn.study.metrics import read_results
@@ -36,18 +37,24 @@ def main(
     quadratic_model: Path | None = None,
     accumulation: Path | None = None,
 ) -> None:
-    """Write the figures as SVG; `settings` are `pruning`, `methods` and `variants`."""
+    """Write the figures as SVG, and as PNG beside; `settings` as in `ingredients`."""
     every_budget = read_results(table)
-    save_svg(draw_budgets(every_budget), budgets)
     results = extremes(every_budget)
-    save_svg(draw_accuracy(results), accuracy)
-    save_svg(draw_drop(results), drop)
-    save_svg(draw_layer_error(results, [read_layer_errors(path) for path in layers]), layer_error)
-    save_svg(draw_ablation(results, ingredients(settings)), ablation)
+    errors = [read_layer_errors(path) for path in layers]
+    drawn = {
+        budgets: draw_budgets(every_budget),
+        accuracy: draw_accuracy(results),
+        drop: draw_drop(results),
+        layer_error: draw_layer_error(results, errors),
+        ablation: draw_ablation(results, ingredients(settings)),
+    }
     if diagnostics and quadratic_model and accumulation:
         measured = read_diagnostics(diagnostics)
-        save_svg(draw_quadratic_model(results, measured), quadratic_model)
-        save_svg(draw_accumulation(results, measured), accumulation)
+        drawn[quadratic_model] = draw_quadratic_model(results, measured)
+        drawn[accumulation] = draw_accumulation(results, measured)
+    for path, figure in drawn.items():
+        save_svg(figure, path)
+        save_png(figure, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from sparsecnn.study.tables import headline
 
 def summary(results: Path) -> str:
     """The main table and the path of the report in a study's results folder."""
-    report = results / "report" / "report.md"
+    report = results / "report" / "report.html"
     if not report.is_file():
         raise UserError(
             f"{report} does not exist: run the study first, e.g. "

@@ -293,16 +293,21 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     script("report")(
         table, claims, sources, dataset, template, figures, reference, text, {"config": config}
     )
+    parts = [ROOT / "report" / f"report.{suffix}" for suffix in ("html.j2", "css", "js")]
+    page = text.with_suffix(".html")
+    script("page")(text, table, layers, figures, *parts, page, options)
 
     for link in re.findall(r"!\[[^]]*\]\(([^)]*)\)", text.read_text()):
         assert (text.parent / link).is_file()
+        assert (text.parent / link).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        assert f'data-chart="{link}"' in page.read_text()
     assert len(read_json(claims, "claims")[0]["claims"]) == 5
     assert len(read_json(sources, "provenance")[1].parents) == 6
 
     summary = run_summary(study)
     assert summary.returncode == 0
     assert "76.05 (-4.27)" in summary.stdout
-    assert summary.stdout.rstrip().endswith(str(text))
+    assert summary.stdout.rstrip().endswith(str(page))
 
 
 def test_summary_of_a_study_without_report_says_so_in_one_line(tmp_path):
@@ -310,7 +315,7 @@ def test_summary_of_a_study_without_report_says_so_in_one_line(tmp_path):
     summary = run_summary(tmp_path)
     assert summary.returncode == 1
     assert summary.stderr.count("\n") == 1
-    assert "report.md does not exist: run the study first" in summary.stderr
+    assert "report.html does not exist: run the study first" in summary.stderr
 
 
 def run_summary(folder):

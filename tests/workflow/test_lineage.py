@@ -61,7 +61,14 @@ def test_a_study_travels_as_a_crate(finished, tmp_path):
 
     read = ROCrate(crate)
     names = {entity.id for entity in read.data_entities}
-    assert {"report/report.md", "metrics.csv", "config.yaml", "requirements.lock"} <= names
+    assert {
+        "report/report.md",
+        "report/report.html",
+        "report/figures/drop.png",
+        "metrics.csv",
+        "config.yaml",
+        "requirements.lock",
+    } <= names
     assert f"{RUN}/sparsegpt/layers.csv" in names
     artifacts = json.loads(zipfile.ZipFile(crate).read("artifacts.json"))
     assert len(artifacts) == 1 + 1 + 2 + 6

@@ -12,7 +12,7 @@ from snakemake_project import TINY
 from sparsecnn.artifacts import read_json, read_table, read_tensors, write_json
 
 RUN = "results/tiny/custom_cnn/small/epochs-2/seed-0"
-REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1}
+REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1, "page": 1}
 
 
 def merged(base, **changes):
@@ -100,6 +100,8 @@ def test_the_report_is_whole(finished):
     for link in links:
         svg = (finished / "results/tiny/report" / link).read_text()
         assert svg.lstrip().startswith("<?xml")
+    page = (finished / "results/tiny/report/report.html").read_text()
+    assert re.findall(r'<figure data-chart="([^"]+)"', page) == links
     claims, _ = read_json(finished / "results/tiny/claims.json", "claims")
     assert [claim["number"] for claim in claims["claims"]] == [1, 2, 3, 4, 5]
 
@@ -133,9 +135,9 @@ EDITS = [
     ("src/sparsecnn/evaluation/propagation.py", {"diagnose": 2, **REPORTING}),
     ("scripts/diagnose.py", {"diagnose": 2, **REPORTING}),
     ("src/sparsecnn/study/diagnostics.py", REPORTING),
-    ("src/sparsecnn/study/diagnostic_figures.py", {"figures": 1, "report": 1}),
-    ("src/sparsecnn/study/diagnostic_tables.py", {"report": 1}),
-    ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1}),
+    ("src/sparsecnn/study/diagnostic_figures.py", {"figures": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/diagnostic_tables.py", {"report": 1, "page": 1}),
+    ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1, "page": 1}),
     ("src/sparsecnn/pruning/sparsegpt.py", {"prune": 4, "evaluate": 4, "diagnose": 2, **REPORTING}),
     ("src/sparsecnn/pruning/moments.py", {"prune": 6, "evaluate": 6, "diagnose": 2, **REPORTING}),
     ("src/sparsecnn/pruning/wanda.py", {}),
@@ -143,8 +145,10 @@ EDITS = [
     ("src/sparsecnn/training/sgd.py", TRAINED | REPORTING),
     ("src/sparsecnn/models/custom_cnn.py", TRAINED | REPORTING),
     ("src/sparsecnn/models/resnet.py", {}),
-    ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1}),
-    ("src/sparsecnn/study/tables.py", {"report": 1}),
+    ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/tables.py", {"report": 1, "page": 1}),
+    ("src/sparsecnn/study/charts.py", {"page": 1}),
+    ("src/sparsecnn/study/html.py", {"page": 1}),
     ("src/sparsecnn/registry.py", {}),
 ]
 
@@ -163,10 +167,17 @@ def test_comments_rerun_nothing(edited, reruns):
     reruns("comments", {})
 
 
-def test_the_template_reruns_the_report_alone(edited, reruns):
+def test_the_template_reruns_the_report_and_its_page_alone(edited, reruns):
     project = edited("report/report.md.j2", lambda text: f"{text}\nMore.\n")
-    assert project.planned() == {"report": 1}
-    reruns("edit of report/report.md.j2", {"report": 1})
+    assert project.planned() == {"report": 1, "page": 1}
+    reruns("edit of report/report.md.j2", {"report": 1, "page": 1})
+
+
+@pytest.mark.parametrize("name", ["report.html.j2", "report.css", "report.js"])
+def test_the_pages_parts_rerun_the_page_alone(edited, reruns, name):
+    project = edited(f"report/{name}", lambda text: f"{text}\n")
+    assert project.planned() == {"page": 1}
+    reruns(f"edit of report/{name}", {"page": 1})
 
 
 NEW_SETTINGS = [
@@ -264,7 +275,7 @@ def test_a_study_on_anothers_baselines_trains_nothing(finished):
 )
 def test_what_changes_no_number_reruns_at_most_the_report(finished, reruns, request, study):
     jobs = finished.planned(study=study)
-    assert set(jobs) <= {"report"}
+    assert set(jobs) <= {"report", "page"}
     reruns(f"setting: {request.node.callspec.id}", jobs)
 
 

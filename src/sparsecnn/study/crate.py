@@ -25,8 +25,10 @@ from sparsecnn.study import layout
 _METADATA = "ro-crate-metadata.json"
 _FORMATS = {
     ".csv": "text/csv",
+    ".html": "text/html",
     ".json": "application/json",
     ".md": "text/markdown",
+    ".png": "image/png",
     ".svg": "image/svg+xml",
     ".yaml": "application/yaml",
     ".lock": "text/plain",
@@ -119,7 +121,7 @@ def _small_files(folder: Path) -> list[Path]:
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix in (".csv", ".json", ".md", ".svg")
+        if path.suffix in (".csv", ".html", ".json", ".md", ".png", ".svg")
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     if folder / "report" / "report.md" not in found:

@@ -28,9 +28,9 @@ from sparsecnn.study.comparisons import accuracy, drop
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.statistics import Estimate
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "p")
-_DROPS = (-10, -3, -1, 0, 0.5, 1, 3, 10, 30, 60)
+DROPS = (-10, -3, -1, 0, 0.5, 1, 3, 10, 30, 60)
 STYLE: Any = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -57,6 +57,8 @@ class LayerErrors:
     variant: str
     errors: tuple[float, ...]
     """In order of depth; NaN for a layer left dense."""
+    layers: tuple[str, ...] = ()
+    """Names of the layers, in the same order."""
 
 
 def read_layer_errors(path: Path) -> LayerErrors:
@@ -67,7 +69,8 @@ def read_layer_errors(path: Path) -> LayerErrors:
     try:
         model, recipe, epochs, seed, variant = path.parts[-6:-1]
         with path.open(encoding="utf-8", newline="") as file:
-            errors = [record["relative_error"] for record in csv.DictReader(file)]
+            records = list(csv.DictReader(file))
+            errors = [record["relative_error"] for record in records]
         return LayerErrors(
             model,
             recipe,
@@ -75,6 +78,7 @@ def read_layer_errors(path: Path) -> LayerErrors:
             int(seed.removeprefix("seed-")),
             variant,
             tuple(float(error) if error else np.nan for error in errors),
+            tuple(record["layer"] for record in records),
         )
     except (OSError, KeyError, ValueError) as error:
         raise UserError(
@@ -134,7 +138,7 @@ def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
     Regimes go down, networks across; the error axis is logarithmic. Of variants with the same
     errors (re-estimating batch norm changes no weight) the first stands for all.
     """
-    variants = _different(shown(results), layers)
+    variants = different(shown(results), layers)
     with mpl.rc_context(STYLE):
         n_rows, n_columns = len(results.regimes), len(results.models)
         figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.4 + 2.3 * n_rows))
@@ -194,14 +198,18 @@ def draw_ablation(results: Results, rows: Sequence[Ingredient]) -> Figure:
 
 def save_svg(figure: Figure, path: Path) -> None:
     """Write a figure as SVG, atomically; the same figure gives the same bytes."""
+    _save(figure, path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, as `save_svg` does, for viewers that show no SVG."""
+    _save(figure, path, format="png", dpi=150, metadata={"Software": None})
+
+
+def _save(figure: Figure, path: Path, **options: Any) -> None:
     FigureCanvasAgg(figure)
     with mpl.rc_context(STYLE):
-        atomic_write(
-            path,
-            lambda temporary: figure.savefig(
-                temporary, format="svg", metadata={"Date": None, "Creator": None}
-            ),
-        )
+        atomic_write(path, lambda temporary: figure.savefig(temporary, **options))
 
 
 def _draw_cells(
@@ -234,7 +242,7 @@ def _draw_cells(
             axes.set_title(regime, fontsize=11)
             axes.tick_params(labelleft=True)
         whiskers = [whisker(estimates[key], seeds[key]) for key in estimates]
-        grid[0].set_ylim(_limits(whiskers, seeds.values()))
+        grid[0].set_ylim(limits(whiskers, seeds.values()))
         add_legend(figure, results, variants)
     return figure
 
@@ -272,7 +280,7 @@ def _wrapped(label: str) -> str:
 def _mark(wide: Sequence[Column], column: Column) -> dict[str, Any]:
     """Colour and shape for the layout, full where batch norm was re-estimated."""
     index = list(dict.fromkeys(c.layout for c in wide)).index(column.layout)
-    colour = _COLOURS[index % len(_COLOURS)]
+    colour = COLOURS[index % len(COLOURS)]
     return {
         "color": colour,
         "marker": ("o", "s")[index % 2],
@@ -285,7 +293,7 @@ def _mark(wide: Sequence[Column], column: Column) -> dict[str, Any]:
 def _scale_drops(axes: Axes, drops: Sequence[float]) -> None:
     axes.set_xscale("symlog", linthresh=1, linscale=0.8)
     axes.set_xlim(min(*drops, 0) - 0.2, max(*drops, 1) * 1.5)
-    axes.set_xticks([tick for tick in _DROPS if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
+    axes.set_xticks([tick for tick in DROPS if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda points, _: f"{points:g}"))
 
@@ -303,7 +311,7 @@ def whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
     return (min(seeds), max(seeds)) if len(seeds) == 2 else (estimate.low, estimate.high)
 
 
-def _different(variants: Sequence[str], layers: Sequence[LayerErrors]) -> list[str]:
+def different(variants: Sequence[str], layers: Sequence[LayerErrors]) -> list[str]:
     """The variants whose errors are not those of an earlier one, to the last bit."""
     first: dict[str, str] = {}
     for variant in variants:
@@ -345,7 +353,7 @@ def appearance(results: Results, variant: str) -> tuple[str, str]:
     if variant == DENSE:
         return "black", "o"
     index = results.variants.index(variant)
-    return _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    return COLOURS[index % len(COLOURS)], _MARKERS[index % len(_MARKERS)]
 
 
 def add_legend(figure: Figure, results: Results, variants: Sequence[str]) -> None:
@@ -358,7 +366,7 @@ def add_legend(figure: Figure, results: Results, variants: Sequence[str]) -> Non
     figure.legend(handles, list(variants), loc="outside upper center", ncols=columns)
 
 
-def _limits(
+def limits(
     whiskers: Sequence[tuple[float, float]], seeds: Collection[Sequence[float]]
 ) -> tuple[float, float]:
     """Limits that hold every point, and whiskers as far as they leave the points readable."""

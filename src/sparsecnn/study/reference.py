@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparsecnn.study.metrics import DENSE, Cell, Results
+from sparsecnn.study.text import escaped
 
 DATA = "CIFAR-10"
 LAYOUT = "flattened"
@@ -72,7 +73,7 @@ def differences(results: Results, published: Mapping[Cell, Published]) -> list[s
     found = []
     label = results.rows[0].dataset
     if label != DATA:
-        found.append(f"data: {label} here, {DATA} there")
+        found.append(f"data: {escaped(label)} here, {DATA} there")
     narrow = sorted({f"{row.model} {row.width:g}" for row in rows if row.width != 1})
     if narrow:
         found.append(f"width of the networks: {', '.join(narrow)} here, 1 there")

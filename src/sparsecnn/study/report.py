@@ -33,7 +33,7 @@ from sparsecnn.study.diagnostic_tables import diagnostics_context
 from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published, differences, imitations, shared_methods
-from sparsecnn.study.text import signed
+from sparsecnn.study.text import escaped, signed
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -79,7 +79,7 @@ def report_context(
     ablation = _ablation(results, config) if is_ablation(results) else None
     return {
         "results": results,
-        "label": results.rows[0].dataset,
+        "label": escaped(results.rows[0].dataset),
         "whiskers": "whiskers from seed to seed" if n_seeds == 2 else "whiskers are 95 % intervals",
         "bands": "bands from seed to seed" if n_seeds == 2 else "bands are 95 % intervals",
         "of_every_network": (

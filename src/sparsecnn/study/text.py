@@ -1,5 +1,6 @@
 """Numbers and tables as text, for Markdown and for the terminal."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -12,6 +13,11 @@ def signed(value: float, digits: int = 2) -> str:
 def p_text(p: float) -> str:
     """A p-value to three decimals: ``0.042``, ``< 0.001``."""
     return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in a table too: on one line, without HTML or markup."""
+    return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", " ".join(text.split()))
 
 
 def markdown_table(

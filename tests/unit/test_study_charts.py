@@ -1,0 +1,155 @@
+import csv
+import json
+from itertools import product
+
+import numpy as np
+import pytest
+from study_example import ablation_config, ablation_results, results
+
+from sparsecnn.artifacts import write_table
+from sparsecnn.study.ablation import ingredients
+from sparsecnn.study.charts import (
+    ablation_chart,
+    accuracy_chart,
+    drop_chart,
+    layer_error_chart,
+    study_charts,
+)
+from sparsecnn.study.comparisons import accuracy, drop
+from sparsecnn.study.figures import COLOURS, LayerErrors
+from sparsecnn.study.metrics import read_results, table_rows
+
+ONE = results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",))
+
+
+def data_of(panel):
+    """Every row of data that the panel's layers draw."""
+    datasets = [layer.get("data", panel.get("data", {})) for layer in panel["layer"]]
+    named = [panel.get("datasets", {}).get(data.get("name"), []) for data in datasets]
+    inline = [data.get("values", []) for data in datasets]
+    rows = [row for values in (*named, *inline) for row in values]
+    return [json.loads(text) for text in dict.fromkeys(map(json.dumps, rows))]
+
+
+def layer_errors(table, errors):
+    return [
+        LayerErrors(c.model, *table.training(c), seed, variant, errors, ("a", "b", "c", "d"))
+        for c, seed, variant in product(table.cells, table.seeds, table.variants)
+    ]
+
+
+@pytest.mark.parametrize(("draw", "column"), [(accuracy_chart, "top1"), (drop_chart, "drop")])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
+def test_every_seed_shows_what_metrics_csv_has(tmp_path, draw, column, seeds):
+    write_table(tmp_path / "metrics.csv", table_rows(results(seeds=seeds)))
+    chart = draw(read_results(tmp_path / "metrics.csv"))
+    shown = {}
+    for panel in chart.panels:
+        for point in data_of(panel):
+            if "folder" in point:
+                of_mean = {int(k[5:]): v for k, v in point.items() if k.startswith("seed ")}
+                for seed, value in (of_mean or {point["seed"]: point["value"]}).items():
+                    braces = f"seed-{{{','.join(map(str, seeds))}}}"
+                    folder = point["folder"].replace(braces, f"seed-{seed}")
+                    assert shown.setdefault(folder, value) == value
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [r for r in csv.DictReader(file) if column == "top1" or r["variant"] != "dense"]
+    assert shown == {
+        f"results/example/{r['model']}/reference/epochs-{r['epochs']}/seed-{r['seed']}/"
+        f"{r['variant']}": float(r[column])
+        for r in rows
+    }
+
+
+@pytest.mark.parametrize(
+    ("draw", "estimated"),
+    [(accuracy_chart, accuracy), (drop_chart, drop)],
+    ids=["accuracy", "drop"],
+)
+def test_means_and_whiskers_are_the_estimates(draw, estimated):
+    table = results()
+    for regime, panel in zip(table.regimes, draw(table).panels, strict=True):
+        points = [point for point in data_of(panel) if "low" in point]
+        assert panel["title"] == regime
+        for cell in (cell for cell in table.cells if cell.regime == regime):
+            for point in points:
+                if point["network"].startswith(f"{cell.model}\n"):
+                    found = estimated(table, cell, point["series"])
+                    expected = (found.value, found.low, found.high)
+                    assert (point["value"], point["low"], point["high"]) == expected
+
+
+def test_a_variant_has_its_colour_of_the_figures():
+    table = results()
+    chart = accuracy_chart(table)
+    assert [look.series for look in chart.legend] == ["dense", *table.variants]
+    assert [look.colour for look in chart.legend] == ["currentColor", *COLOURS[:3]]
+    assert drop_chart(table).legend == chart.legend[1:]
+    assert len({look.shape for look in chart.legend}) == 4
+
+
+def test_layers_have_names_gaps_and_every_seed():
+    table = results(seeds=(0, 1), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",))
+    low, high = (np.nan, 0.1, 0.0, 0.02), (np.nan, 0.3, 0.0, 0.04)
+    layers = [
+        LayerErrors("vgg16", "reference", 5, seed, "sparsegpt", errors, ("a", "b", "c", "d"))
+        for seed, errors in enumerate((low, high))
+    ]
+    points = [p for p in data_of(layer_error_chart(table, layers).panels[0]) if "depth" in p]
+    assert [(p["depth"], p["layer"]) for p in points] == [(2, "b"), (4, "d")]
+    assert [p["value"] for p in points] == pytest.approx([0.2, 0.03])
+    assert points[0]["part"] != points[1]["part"]  # a line does not cross a gap
+    assert (points[0]["seed 0"], points[0]["seed 1"]) == ("10 %", "30 %")
+
+
+def test_without_errors_of_layers_there_is_no_chart():
+    assert layer_error_chart(ONE, []) is None
+    assert layer_error_chart(ONE, layer_errors(ONE, (np.nan, 0.0, np.nan, 0.0))) is None
+
+
+def test_an_ablation_shows_every_ingredient_of_the_largest_budget():
+    config = ablation_config()
+    table = ablation_results(config)
+    rows = ingredients(config)
+    chart = ablation_chart(table, rows)
+    assert [look.filled for look in chart.legend] == [False, True, False, True]
+    for panel, model in zip(chart.panels, table.models, strict=True):
+        points = [point for point in data_of(panel) if "low" in point]
+        assert {p["pruning"] for p in points} == {row.label for row in rows}
+        assert {p["variant"]: p["seed 0"] for p in points} == {
+            r.variant: r.drop
+            for r in table.rows
+            if (r.regime, r.model) == ("fully_trained", model) and r.variant != "dense"
+        }
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        ONE,
+        results(seeds=(0, 1)),
+        results(),
+        results(seeds=tuple(range(14))),
+        ablation_results(ablation_config()),
+    ],
+    ids=["one", "two seeds", "three", "fourteen", "ablation"],
+)
+def test_charts_are_finite_and_the_same_each_time(table):
+    config = ablation_config() if len(table.variants) > 6 else None
+    rows = ingredients(config) if config else []
+    layers = layer_errors(table, (np.nan, 0.01, 0.0, 0.002))
+
+    def text():
+        charts = (
+            study_charts(table, layers, rows)
+            if rows
+            else {
+                "accuracy": accuracy_chart(table),
+                "drop": drop_chart(table),
+                "layer_error": layer_error_chart(table, layers),
+            }
+        )
+        return json.dumps({k: chart.as_json() for k, chart in charts.items()}, allow_nan=False)
+
+    assert text() == text()
+    assert "http" not in text()
