@@ -169,6 +169,11 @@ def after(*scripts):
     }
 
 
+def texts(*names):
+    """What changes with these files of the folder `report`, which jobs take as `ancient`."""
+    return [file_sha256(Path(workflow.basedir) / "report" / name) for name in names]
+
+
 def dataset_source(wildcards):
     # `ancient`: its name is a setting, and a new date does not make other images.
     source = study["dataset"]["source"]

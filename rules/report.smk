@@ -8,11 +8,6 @@ FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
 FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
 
 
-def texts(*names):
-    """What changes with these files of the folder `report`, which jobs take as `ancient`."""
-    return [file_sha256(Path(workflow.basedir) / "report" / name) for name in names]
-
-
 rule collect:
     input:
         metrics=networks(METRICS, ["dense", *study["variants"]]),

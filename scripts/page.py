@@ -39,7 +39,7 @@ def main(
         style=style.read_text(encoding="utf-8"),
         script=script.read_text(encoding="utf-8"),
         figures={links[figure.stem]: figure.read_bytes() for figure in figures},
-        charts={links[name]: chart.as_json() if chart else None for name, chart in charts.items()},
+        charts={links[n]: chart.as_json() if chart else None for n, chart in charts.items()},
     )
     write_text(page, text)
 

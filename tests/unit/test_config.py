@@ -118,6 +118,16 @@ def test_keys_come_in_one_order_and_names_in_the_users():
     assert list(one["variants"]) == list(reversed(other["variants"]))
 
 
+def test_regimes_come_from_least_to_most_trained_whatever_the_order_of_files():
+    """Snakemake puts what `--configfile` names before what config.yaml has."""
+    longest = {"custom_cnn": 40, "vgg16": 40, "resnet18": 40}
+    config = complete_config(
+        {**DEFAULT, "regimes": {"longest": longest, **dict(reversed(DEFAULT["regimes"].items()))}},
+        SCHEMA,
+    )
+    assert list(config["regimes"]) == ["under_trained", "fully_trained", "longest"]
+
+
 def test_null_removes_an_entry_of_the_default():
     config = complete(models={"vgg16": None}, variants={"magnitude_bn": None})
     assert list(config["models"]) == ["custom_cnn", "resnet18"]

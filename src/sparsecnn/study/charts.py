@@ -139,16 +139,18 @@ def layer_error_chart(results: Results, layers: Sequence[LayerErrors]) -> Chart 
     y = alt.Y("value:Q", scale=scale, axis=axis)
     specs = []
     for cell, points in panels.items():
+        if not points:
+            continue
         x = alt.X(
             "depth:Q",
             scale=alt.Scale(nice=False, zero=False, padding=8),
             axis=_axis("layer, by depth", grid=False, tickMinStep=1, format="d"),
         )
         base = _over(points).transform_filter(_VISIBLE).encode(x=x, y=y)
-        line = base.mark_line(strokeWidth=1.5).encode(stroke=_colours(looks), detail="series:N")
-        marks = _points(base, looks, size=50).encode(tooltip=_tooltips(points))
         # A variant that left a layer dense has a gap there, where its line begins anew.
-        line = line.encode(detail=["series:N", "part:N"])
+        line = base.mark_line(strokeWidth=1.5)
+        line = line.encode(stroke=_colours(looks), detail=["series:N", "part:N"])
+        marks = _points(base, looks, size=50).encode(tooltip=_tooltips(points))
         specs.append(_panel([line, marks], f"{cell}, {results.epochs(cell)} epochs", 190))
     return Chart(looks, specs, 270)
 

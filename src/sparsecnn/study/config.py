@@ -17,7 +17,8 @@ _REMOVABLE = ("models", "recipes", "regimes", "variants", "claims")
 def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with null entries removed, defaults filled in, keys in the schema's order.
 
-    Regimes keep their recipe and the budgets of the study's models alone, in the models' order.
+    Regimes come by their epochs, least trained first, whatever file named them first; they keep
+    their recipe and the budgets of the study's models alone, in the models' order.
 
     Raises `UserError` with one line per mistake: key, value, what is allowed.
     """
@@ -34,10 +35,12 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
         problems = list(_contradictions(complete))
     if problems:
         raise UserError("\n".join(problems))
-    complete["regimes"] = {
+    regimes = {
         name: {"recipe": regime["recipe"]} | {model: regime[model] for model in complete["models"]}
         for name, regime in complete["regimes"].items()
     }
+    by_epochs = sorted(regimes, key=lambda name: sum(budgets(regimes[name]).values()))
+    complete["regimes"] = {name: regimes[name] for name in by_epochs}
     return complete
 
 
