@@ -13,7 +13,11 @@ pytestmark = pytest.mark.slow
 CLASSES = ("$(touch pwned)", "`touch pwned`; touch pwned", "a 'b' \"c\"", "名前 é", "{wildcard} %s")
 STUDY = TINY | {
     "study": "hostile",
-    "regimes": {"only": {"recipe": "small", "custom_cnn": 1}},
+    "regimes": {
+        "under_trained": None,
+        "fully_trained": None,
+        "only": {"recipe": "small", "custom_cnn": 1},
+    },
     "calibration": {"images": 40},
     "variants": {"magnitude_bn": None, "sparsegpt_published": None, "sparsegpt_bn": None},
 }
