@@ -1,4 +1,4 @@
-"""Gather the metrics of every network into one table, and what made them (rule `collect`)."""
+"""Gather what was measured into tables, and what made it (rule `collect`)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,7 @@ def main(
     code: str,
     diagnostics_table: Path | None = None,
 ) -> None:
-    """Write metrics.csv, diagnostics.csv (if the study has any) and provenance.json.
-
-    Unless the files are of different generations.
-    """
+    """Write the tables and provenance.json, unless their sources are of different generations."""
     config = settings["config"]
     lineage = Lineage(table.parents[1], config, CodeDigest.of_this_project(), thorough=False)
     tensors = lineage.require_whole()

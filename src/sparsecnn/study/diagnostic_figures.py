@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from sparsecnn.study.ablation import shown
 from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.figures import STYLE, add_legend, appearance
 from sparsecnn.study.metrics import Cell, Results
@@ -21,7 +22,7 @@ def draw_quadratic_model(results: Results, diagnostics: Diagnostics) -> Figure:
     One panel per network; open markers are the least, full ones the most trained of `results`.
     Both axes are linear around zero and logarithmic beyond.
     """
-    variants = [v for v in results.variants if v in diagnostics.variants]
+    variants = [v for v in shown(results) if v in diagnostics.variants]
     regimes = list(dict.fromkeys((results.regimes[0], results.regimes[-1])))
     with mpl.rc_context({**STYLE, "axes.grid.axis": "both"}):
         n = len(results.models)
@@ -53,7 +54,7 @@ def draw_accumulation(results: Results, diagnostics: Diagnostics) -> Figure:
     Full lines are the error in the pruned network, dotted ones what the layer adds by itself.
     Regimes (the least and the most trained) go down, networks across; means over seeds.
     """
-    variants = [v for v in results.variants if v in diagnostics.variants]
+    variants = [v for v in shown(results) if v in diagnostics.variants]
     regimes = list(dict.fromkeys((results.regimes[0], results.regimes[-1])))
     with mpl.rc_context(STYLE):
         n_rows, n_columns = len(regimes), len(results.models)

@@ -300,5 +300,5 @@ def _limits(results: Results) -> list[str]:
             "Some networks are narrower than published ones, which leaves pruning less redundancy "
             "to remove."
         )
-    limits.append("Accuracy is all that is measured here: no speed of the pruned networks.")
+    limits.append("The speed of the pruned networks is not measured here.")
     return limits
