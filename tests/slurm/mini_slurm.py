@@ -45,9 +45,9 @@ SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 GresTypes=gpu
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=20000 Gres=gpu:2
-NodeName=n1 Port={ports[1]}
-NodeName=n2 Port={ports[2]}
+NodeName=DEFAULT CPUs=2 RealMemory=20000 Gres=gpu:2
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]}
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -136,8 +136,8 @@ class MiniSlurm:
         wait_for(waits, f"job {number} in the queue")
         self._run("scontrol", "update", f"jobid={number}", "StartTime=now")
 
-    def repair_node(self, node):
-        self.start_node(node)
+    def node_logs(self):
+        return "".join((self.folder / f"slurmd.{node}.log").read_text() for node in NODES)
 
     def stop(self):
         with contextlib.suppress(subprocess.CalledProcessError):

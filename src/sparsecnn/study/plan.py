@@ -177,13 +177,21 @@ def ordered(jobs: Sequence[Job]) -> list[Job]:
 
 
 def longest_chain(jobs: Sequence[Job], seconds: Callable[[Job], float]) -> list[Job]:
-    """The chain of jobs, each needing the one before, that takes longest."""
+    """The chain of jobs, each needing the one before, that takes longest; of several, most jobs."""
     above = parents(jobs)
-    best: dict[Job, tuple[float, list[Job]]] = {}
+    # Seconds and number of jobs up to each, and the job before it.
+    best: dict[Job, tuple[float, int]] = {}
+    before: dict[Job, Job | None] = {}
     for job in ordered(jobs):
-        before = max((best[parent] for parent in above[job]), key=lambda b: b[0], default=(0.0, []))
-        best[job] = (before[0] + seconds(job), [*before[1], job])
-    return max(best.values(), key=lambda b: b[0], default=(0.0, []))[1]
+        before[job] = max(above[job], key=best.__getitem__, default=None)
+        base = best[parent] if (parent := before[job]) else (0.0, 0)
+        best[job] = (base[0] + seconds(job), base[1] + 1)
+    chain: list[Job] = []
+    last = max(jobs, key=best.__getitem__, default=None)
+    while last:
+        chain.append(last)
+        last = before[last]
+    return chain[::-1]
 
 
 def simulate(
@@ -309,8 +317,11 @@ class Plan:
 
     def _chain(self) -> str:
         chain = longest_chain(self.planned, self.seconds)
+        time = duration(sum(map(self.seconds, chain)))
+        if any(self.estimates.seconds(job) is None for job in chain):
+            time = "unknown" if time == duration(0) else f"at least {time}"
         names = " > ".join(" ".join([job.rule, *_what(job)]) for job in chain)
-        return f"Longest chain: {duration(sum(map(self.seconds, chain)))}: {names}"
+        return f"Longest chain, {time}: {names}"
 
 
 def _what(job: Job) -> list[str]:
