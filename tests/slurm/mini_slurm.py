@@ -123,8 +123,7 @@ class MiniSlurm:
         for process in processes_of(self._pid(f"slurmd.{node}")):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        jobs = self._run("squeue", "-h", "-w", node, "-t", "R", "-o", "%A").split()
-        kill_jobs(jobs)
+        self._kill_jobs(self._run("squeue", "-h", "-w", node, "-t", "R", "-o", "%A").split())
         self._run("scontrol", "update", f"nodename={node}", "state=down", "reason=crash")
 
     def wait_requeued(self, number):
@@ -141,13 +140,22 @@ class MiniSlurm:
 
     def stop(self):
         with contextlib.suppress(subprocess.CalledProcessError):
-            kill_jobs(self._run("squeue", "-h", "-o", "%A").split())
+            self._kill_jobs(self._run("squeue", "-h", "-o", "%A").split())
         for daemon in ("slurmctld", *(f"slurmd.{node}" for node in NODES)):
             with contextlib.suppress(FileNotFoundError):
                 stop(self._pid(daemon))
         if self._munged:
             stop(self._munged.pid)
             self._munged.wait()
+
+    def _kill_jobs(self, numbers):
+        """Kill every process of these jobs of this cluster, wherever it hangs in the tree."""
+        for process in psutil.process_iter(["environ"]):
+            own = process.info["environ"] or {}
+            ours = own.get("SLURM_CONF") == self.env["SLURM_CONF"]
+            if ours and own.get("SLURM_JOB_ID") in numbers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def state(self, node):
         try:
@@ -201,15 +209,6 @@ def processes_of(pid):
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def kill_jobs(numbers):
-    """Kill every process of these jobs, wherever it hangs in the tree."""
-    for process in psutil.process_iter(["environ"]):
-        own = (process.info["environ"] or {}).get("SLURM_JOB_ID")
-        if own in numbers and process.pid != os.getpid():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
 
 
 def stop(pid):
