@@ -122,7 +122,7 @@ def compute(mem_mb, runtime, trains=False):
         )
 
     return dict(
-        gpu=gpus(),
+        gpu=lambda wildcards: gpus(),  # once it is known who executes
         device=study["device"],
         mem_mb=lambda wildcards, attempt: attempt
         * round(mem_mb * max(width(wildcards), 0.5)),

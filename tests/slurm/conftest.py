@@ -1,6 +1,5 @@
 import pytest
-from mini_slurm import MiniSlurm
-from snakemake_project import ROOT
+from mini_slurm import ROOT, MiniSlurm
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """A Slurm of two nodes on this machine's loopback: one controller, two slurmd, no database.
 
 Needs Debian's slurm-wlm and munge, and root. Nothing outside its folder is written, but munge's
-own files; what it started is what it stops.
+own files; what it started is what it stops. By hand:
+
+    python tests/slurm/mini_slurm.py snakemake --profile profiles/slurm -n
 """
 
 import contextlib
@@ -11,11 +13,14 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).parents[2]
 NODES = ("n1", "n2")
 
 SLURM_CONF = """
@@ -97,7 +102,10 @@ class MiniSlurm:
         run.mkdir(exist_ok=True)
         shutil.chown(run, "munge", "munge")
         self._munged = subprocess.Popen(
-            ["runuser", "-u", "munge", "--", "/usr/sbin/munged", "--foreground"],
+            ["/usr/sbin/munged", "--foreground"],
+            user="munge",
+            group="munge",
+            extra_groups=[],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -223,3 +231,20 @@ def gone(pid):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def main():
+    """Run the command given as arguments with such a cluster at hand."""
+    if reason := MiniSlurm.missing():
+        sys.exit(f"error: {reason}")
+    with tempfile.TemporaryDirectory(prefix="mini-slurm-") as folder:
+        cluster = MiniSlurm(Path(folder), [ROOT / "profiles/slurm/no-database"])
+        try:
+            cluster.start()
+            sys.exit(subprocess.run(sys.argv[1:], env=cluster.env, check=False).returncode)
+        finally:
+            cluster.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -132,7 +132,7 @@ def test_a_study_through_slurm_is_the_study(slurm, submit, tmp_path):
     jobs = submitted(slurm)
     train = jobs["rule_train_wildcards_custom_cnn_small_2_0"]
     assert (train["TresPerJob"], train["NumCPUs"], train["Requeue"]) == ("gres:gpu:1", "1", "1")
-    assert train["MinMemoryNode"] == "3G"
+    assert train["MinMemoryNode"] == "3000M"
     network = next(job for comment, job in jobs.items() if "_evaluate_prune" in comment)
     assert network["TresPerJob"] == "gres:gpu:1"
     data = next(job for comment, job in jobs.items() if "_calibrate_dataset" in comment)
