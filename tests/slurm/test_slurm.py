@@ -43,7 +43,7 @@ class Submitted:
     process: subprocess.Popen
     output: object
 
-    def ended(self, seconds=240):
+    def ended(self, seconds=400):
         """Its exit status and all it printed."""
         try:
             status = self.process.wait(seconds)
@@ -101,7 +101,7 @@ def contents(project):
 def training(slurm, project, seed, epoch=2):
     """Number of the job that trains with a seed, once it has saved this epoch."""
     folder = project / RUN.format(seed) / "checkpoints"
-    wait_for(lambda: list(folder.glob(f"epoch-*{epoch}-step-0000000.*")), "a checkpoint", 120)
+    wait_for(lambda: list(folder.glob(f"epoch-*{epoch}-step-0000000.*")), "a checkpoint", 240)
     return next(n for n, comment in slurm.jobs().items() if comment.endswith(f"_{seed}"))
 
 
@@ -184,7 +184,7 @@ def test_a_killed_snakemake_does_not_train_again(slurm, submit, prepared, undist
     training(slurm, prepared, 0)
     run.process.kill()
     run.process.wait()
-    wait_for(lambda: not slurm.jobs(), "the end of the job that was left", 120)
+    wait_for(lambda: not slurm.jobs(), "the end of the job that was left", 240)
     trained = dense(prepared, 0)
     assert trained.content == dense(undisturbed, 0).content
     prepared.snakemake("--unlock", study=ONE)
