@@ -27,7 +27,7 @@ rule trivial:
 SLURM = (
     *("--executor", "slurm", "--jobs", "100", "--slurm-status-command", "squeue"),
     *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "20"),
-    *("--default-resources", "mem_mb=200", "runtime=5"),
+    *("--default-resources", "mem_mb=1000", "runtime=5"),
 )
 
 
