@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: env demo study test lint format lock
+.PHONY: env demo plan study test lint format lock
 
 env: .venv/.ready
 
@@ -16,6 +16,9 @@ env: .venv/.ready
 demo: env
 	$(BIN)/snakemake --cores all --configfile studies/demo.yaml --quiet host rules
 	$(BIN)/python scripts/summary.py results/demo
+
+plan: env
+	$(BIN)/python scripts/plan.py
 
 study: env
 	$(BIN)/snakemake --cores all

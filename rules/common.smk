@@ -73,6 +73,8 @@ def networks(pattern, variants):
 
 def gpus():
     """GPUs that a computing job asks for: none where it would run on the CPU."""
+    if not workflow.local_exec:  # what a cluster's nodes have is not seen from here
+        return int(study["device"] in ("auto", "cuda"))
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     here = shutil.which("nvidia-smi") is not None and not hidden
     return int(study["device"] == "cuda" or (study["device"] == "auto" and here))
@@ -95,13 +97,34 @@ if workflow.is_main_process and workflow.local_exec and gpus():
         workflow.register_resource("gpu", gpus_here())
 
 
-def compute(mem_mb, runtime):
-    """Resources of a job that computes with torch; memory in MB and time in minutes."""
+# Minutes to ask for an epoch at full width: twice what two CPU cores took for CIFAR-10's 50,000
+# images (docs/results/2026-11-24-training-cpu). Other models get the most.
+EPOCH_MINUTES = {"custom_cnn": 4, "vgg16": 12, "resnet18": 20}
+
+
+def compute(mem_mb, runtime, trains=False):
+    """Resources of a job that computes with torch: MB and minutes, more with each attempt.
+
+    `mem_mb` and `runtime` are for full width; what trains gets time for its epochs besides.
+    """
+
+    def width(wildcards):
+        return study["models"][wildcards.model]["width"]
+
+    def minutes(wildcards):
+        if not trains:
+            return runtime
+        epoch = EPOCH_MINUTES.get(wildcards.model, max(EPOCH_MINUTES.values()))
+        return runtime + round(
+            int(wildcards.epochs) * epoch * max(width(wildcards), 0.25)
+        )
+
     return dict(
-        gpu=gpus(),
+        gpu=lambda wildcards: gpus(),  # once it is known who executes
         device=study["device"],
-        mem_mb=lambda wildcards, attempt: mem_mb * attempt,
-        runtime=lambda wildcards, attempt: runtime * attempt,
+        mem_mb=lambda wildcards, attempt: attempt
+        * round(mem_mb * max(width(wildcards), 0.5)),
+        runtime=lambda wildcards, attempt: attempt * minutes(wildcards),
     )
 
 

@@ -16,7 +16,7 @@ rule evaluate:
         "../envs/sparsecnn.yaml"
     threads: study["threads"]
     resources:
-        **compute(mem_mb=3000, runtime=30),
+        **compute(mem_mb=4000, runtime=15),
     params:
         **made_from(metrics_origin),
         origins=evaluated_origins,

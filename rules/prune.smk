@@ -17,7 +17,7 @@ rule prune:
         "../envs/sparsecnn.yaml"
     threads: study["threads"]
     resources:
-        **compute(mem_mb=6000, runtime=60),
+        **compute(mem_mb=6000, runtime=30),
     params:
         **made_from(pruned_origin),
         origins=lambda wildcards: origins(

@@ -16,7 +16,7 @@ rule train:
         "../envs/sparsecnn.yaml"
     threads: study["threads"]
     resources:
-        **compute(mem_mb=6000, runtime=720),
+        **compute(mem_mb=6000, runtime=30, trains=True),
     params:
         **made_from(dense_origin),
         origins=origins(),

@@ -32,6 +32,17 @@ def test_the_lock_has_hashes_and_no_addresses():
     assert "://" not in LOCK
 
 
+@pytest.mark.parametrize("name", ["slurm", "cluster-generic"])
+def test_profiles_group_every_rule_but_training(name):
+    rules = {
+        rule
+        for path in (ROOT / "rules").glob("*.smk")
+        for rule in re.findall(r"^rule (\w+):", path.read_text(), re.M)
+    }
+    groups = yaml.safe_load((ROOT / f"profiles/{name}/profile.yaml").read_text())["groups"]
+    assert set(groups) == rules - {"train", "verify"}
+
+
 @pytest.mark.parametrize("kind", REGISTRY)
 def test_every_registered_name_resolves(kind):
     for name in REGISTRY[kind]:

@@ -1,0 +1,119 @@
+"""The study through a scheduler of which only the commands are known: submit, ask, delete."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import yaml
+from snakemake_project import TINY
+
+from sparsecnn.artifacts import read_json
+
+pytestmark = pytest.mark.slow
+
+STUDY = TINY | {"variants": TINY["variants"] | {"magnitude": None, "sparsegpt_bn": None}}
+PROFILE = ("--profile", "profiles/cluster-generic", "--seconds-between-status-checks", "1")
+
+# As PBS answers, without its queue: a job is a process, its number the process's.
+QSUB = """#!/bin/sh
+echo "$@" >> "$SCHEDULER/submitted"
+for script; do :; done
+setsid "$script" > "$script.log" 2>&1 < /dev/null &
+echo "$!.scheduler"
+"""
+QSTAT = """#!/bin/sh
+if [ -e "$SCHEDULER/down" ]; then
+    echo "qstat: cannot connect to server" >&2
+    exit 111
+fi
+if grep -q '^State:.[^Z]' "/proc/$1/status" 2> /dev/null; then
+    echo "$1.scheduler sparsecnn root R batch"
+else
+    echo "qstat: Unknown Job Id $1.scheduler" >&2
+    exit 153
+fi
+"""
+QDEL = """#!/bin/sh
+for job; do kill -KILL -- "-$job"; done
+"""
+
+
+@pytest.fixture
+def scheduler(tmp_path, monkeypatch):
+    """A folder with its commands, first on the PATH, and the list of what was submitted."""
+    folder = tmp_path / "scheduler"
+    folder.mkdir()
+    for name, text in (("qsub", QSUB), ("qstat", QSTAT), ("qdel", QDEL)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SCHEDULER", str(folder))
+    return folder
+
+
+def contents(project):
+    return {
+        path.relative_to(project.folder): read_json(path, "metrics")[1].content
+        for path in sorted((project / "results").rglob("metrics.json"))
+    }
+
+
+def submit(project):
+    (project / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *PROFILE],
+        cwd=project.folder,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def running(project, script):
+    """The number of the first job of the project that runs this script, once it does."""
+    scripts = str(project / ".snakemake/scripts")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter(["cmdline"]):
+            command = process.info["cmdline"] or []
+            if command and command[-1].startswith(scripts) and command[-1].endswith(script):
+                return os.getpgid(process.pid)
+        time.sleep(0.02)
+    raise AssertionError(f"no {script} ran")
+
+
+def test_a_study_through_its_commands_with_a_job_killed_is_the_study(fresh, scheduler, finished):
+    run = submit(fresh)
+    (scheduler / "down").touch()
+    os.killpg(running(fresh, "train.py"), signal.SIGKILL)
+    time.sleep(3)
+    (scheduler / "down").unlink()
+    output = run.communicate(timeout=300)[0]
+    assert run.returncode == 0, output
+    assert "Trying to restart job" in output
+    assert contents(fresh).items() <= contents(finished).items()
+    assert len(contents(fresh)) == 4
+    submitted = (scheduler / "submitted").read_text().splitlines()
+    # For the data, two trainings and one again, what is made of them, the report.
+    assert len(submitted) == 7
+    assert "-l select=1:ncpus=1:mem=3000mb:ngpus=0 -l walltime=0:31:0" in submitted[1]
+
+
+def test_a_killed_snakemake_takes_its_jobs_up_again(fresh, scheduler, finished):
+    run = submit(fresh)
+    job = running(fresh, "train.py")
+    os.kill(job, signal.SIGSTOP)
+    run.kill()
+    run.communicate()
+    os.kill(job, signal.SIGCONT)
+    fresh.snakemake("--unlock", study=STUDY)
+    output = submit(fresh).communicate(timeout=300)[0]
+    assert "Resuming incomplete job" in output, output
+    assert contents(fresh).items() <= contents(finished).items()
+    submitted = (scheduler / "submitted").read_text().splitlines()
+    assert len(submitted) == 6
