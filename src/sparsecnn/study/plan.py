@@ -295,7 +295,8 @@ class Plan:
             rows.append([rule, *map(str, numbers), time, origin])
         total = (len(self.everything), len(self.everything) - len(self.planned), len(self.planned))
         known = [s for job in self.planned if (s := self.estimates.seconds(job)) is not None]
-        rows.append(["total", *map(str, total), duration(sum(known)), ""])
+        time = duration(sum(known)) if known or not self.planned else "unknown"
+        rows.append(["total", *map(str, total), time, ""])
         return plain_table(["Stage", "Jobs", "Cached", "To do", "Time", "From"], rows, left=[0, 5])
 
     def _unknown(self) -> list[str]:
@@ -304,7 +305,7 @@ class Plan:
         named = ", ".join(f"{count} of {rule}" for rule, count in missing.items())
         return [
             f"Unknown, and counted as nothing below: {named}. No job like them has left a "
-            f"benchmark yet, and no rate was measured on {self.device}."
+            f"benchmark yet, and no rate was measured for such on {self.device}."
         ]
 
     def _foreign(self) -> list[str]:
