@@ -136,7 +136,7 @@ def test_what_nobody_measured_is_said_to_be_unknown(tmp_path):
     text = str(plan)
     assert "unknown" in text
     assert "1 of train" in text
-    assert "no rate was measured on NVIDIA H100" in text
+    assert "no rate was measured for such on NVIDIA H100" in text
     assert "The recorded times are of cpu (x86_64); on NVIDIA H100 nothing was recorded." in text
     assert plan.wall_times([1, 4], 0) == "Wall time: unknown"
 
