@@ -62,7 +62,7 @@ def _panel(
 ) -> dict[str, Any]:
     cells = curve_of(results, model)
     points: list[dict[str, Any]] = [
-        {"regime": cell.regime, "epochs": results.epochs(cell)}
+        {"series": look.series, "regime": cell.regime, "epochs": results.epochs(cell)}
         | mean_point(results, cell, look.series, measured, series=look.series)
         for look in looks
         for cell in cells

@@ -164,4 +164,4 @@ def _layer_points(
         errors[row.seed][row.depth - 1] = row.value
     layers = [names.get(depth, "") for depth in depths]
     points = error_points(variant, layers, errors, folder_of(rows))
-    return [point | {"error": _KINDS[quantity]} for point in points]
+    return [{"series": variant, "error": _KINDS[quantity]} | point for point in points]
