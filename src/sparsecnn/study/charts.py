@@ -1,7 +1,7 @@
 """The report's interactive charts: the numbers of the figures as Vega-Lite panels.
 
 A chart is a legend and panels of one kind, which a page lays out as its width allows. Pointing at a
-mark shows its numbers as metrics.csv has them, seed by seed, and the network's folder. Colours are
+mark shows its numbers as the tables have them, seed by seed, and the network's folder. Colours are
 those of the figures, but black: that is `currentColor`, the text's, in light pages and dark ones.
 """
 
