@@ -149,6 +149,7 @@ rule report:
 
 rule page:
     input:
+        **diagnostics_table(),
         report=f"{REPORT}/report.md",
         table=f"{RESULTS}/metrics.csv",
         layers=networks(LAYERS, study["variants"]),

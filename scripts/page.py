@@ -7,7 +7,7 @@ from sparsecnn.artifacts import write_text
 from sparsecnn.job import run_job
 from sparsecnn.study.ablation import ingredients
 from sparsecnn.study.charts import study_charts
-from sparsecnn.study.curves import extremes
+from sparsecnn.study.diagnostics import read_diagnostics
 from sparsecnn.study.figures import read_layer_errors
 from sparsecnn.study.html import render_page
 from sparsecnn.study.metrics import read_results
@@ -27,12 +27,16 @@ def main(
     script: Path,
     page: Path,
     settings: dict[str, Any],
+    diagnostics: Path | None = None,
 ) -> None:
     """Write report.html; `settings` as in `ingredients`."""
     links = relative_links(figures, page)
-    results = extremes(read_results(table))
-    errors = [read_layer_errors(path) for path in layers]
-    charts = study_charts(results, errors, ingredients(settings))
+    charts = study_charts(
+        read_results(table),
+        [read_layer_errors(path) for path in layers],
+        ingredients(settings),
+        read_diagnostics(diagnostics) if diagnostics else None,
+    )
     text = render_page(
         report.read_text(encoding="utf-8"),
         template.read_text(encoding="utf-8"),

@@ -64,6 +64,23 @@ def test_pointing_at_a_mark_shows_exact_numbers_seeds_and_folder(visit, project,
     assert "results/tiny/custom_cnn/small/epochs-1/seed-{0,1}/magnitude" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("quadratic_model", r"measured\s+-?[\d.e-]+\s+quadratic model\s+-?[\d.e-]+"),
+        ("accumulation", r"layer\s+features\.\d+\s+mean\s+[\d.e-]+ %"),
+    ],
+)
+def test_pointing_at_a_diagnosis_shows_what_was_measured(visit, report, name, said):
+    page = drawn(visit(report))
+    figure = page.locator(f"figure[data-chart$='{name}.svg']")
+    figure.locator("path[aria-roledescription='point']").last.hover(force=True)
+    tooltip = page.locator("#vg-tooltip-element")
+    tooltip.wait_for(state="visible")
+    assert re.search(said, tooltip.inner_text()), tooltip.inner_text()
+    assert "results/tiny/custom_cnn/small/epochs-1/seed-" in tooltip.inner_text()
+
+
 def test_a_legend_hides_and_shows_its_series(visit, report):
     page = drawn(visit(report))
     figure = page.locator("figure[data-chart$='accuracy.svg']")

@@ -4,7 +4,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from study_example import ablation_config, ablation_results, results
+from study_example import ablation_config, ablation_results, diagnostics, results
+from test_study_curves import EPOCHS, curve
 
 from sparsecnn.artifacts import write_table
 from sparsecnn.study.ablation import ingredients
@@ -16,8 +17,11 @@ from sparsecnn.study.charts import (
     study_charts,
 )
 from sparsecnn.study.comparisons import accuracy, drop
+from sparsecnn.study.curve_charts import budgets_chart
+from sparsecnn.study.diagnostic_charts import accumulation_chart, quadratic_model_chart
+from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.figures import COLOURS, LayerErrors
-from sparsecnn.study.metrics import read_results, table_rows
+from sparsecnn.study.metrics import Cell, read_results, table_rows
 
 ONE = results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",))
 
@@ -123,6 +127,102 @@ def test_an_ablation_shows_every_ingredient_of_the_largest_budget():
         }
 
 
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
+def test_a_curve_shows_every_budget_seed_and_band(seeds):
+    table = curve(seeds)
+    chart = budgets_chart(table)
+    titles = [f"{model}, {quantity}" for model in table.models for quantity in ("accuracy", "drop")]
+    assert [panel["title"] for panel in chart.panels] == titles
+    assert [look.series for look in chart.legend] == ["dense", *table.variants]
+    for panel in chart.panels:
+        model, quantity = panel["title"].split(", ")
+        estimated = {"accuracy": accuracy, "drop": drop}[quantity]
+        points = [point for point in data_of(panel) if "folder" in point]
+        variants = {row.variant for row in table.rows if quantity == "accuracy" or row.drop}
+        assert len(points) == len(EPOCHS) * len(variants)
+        for point in points:
+            cell, variant = Cell(point["regime"], model), point["series"]
+            rows = table.of(cell, variant)
+            values = [row.top1 if quantity == "accuracy" else row.drop for row in rows]
+            assert {f"seed {r.seed}": v for r, v in zip(rows, values, strict=True)} == {
+                key: value for key, value in point.items() if key.startswith("seed ")
+            }
+            found = estimated(table, cell, variant)
+            ends = (min(values), max(values)) if len(seeds) == 2 else (found.low, found.high)
+            assert (point["epochs"], point["value"]) == (table.epochs(cell), found.value)
+            assert (point["low"], point["high"]) == ends
+
+
+def test_the_quadratic_model_is_shown_as_diagnostics_csv_has_it():
+    table = results()
+    measured = diagnostics(table)
+    chart = quadratic_model_chart(table, measured)
+    names = ["magnitude", "sparsegpt", "under_trained", "fully_trained"]
+    assert [(look.series, look.filled) for look in chart.legend] == [
+        (name, name != "under_trained") for name in names
+    ]
+    for panel, model in zip(chart.panels, table.models, strict=True):
+        shown = {
+            (p["series"], p["regime"], p["epochs"], p["seed"], quantity): p[key]
+            for p in data_of(panel)
+            if "folder" in p
+            for quantity, keys in {
+                "measured": ("x", "measured"),
+                "predicted": ("y", "quadratic model"),
+                "first_order": ("its first order",),
+                "second_order": ("its second order",),
+            }.items()
+            for key in keys
+        }
+        assert shown == {
+            (r.variant, r.regime, r.epochs, r.seed, r.quantity): r.value
+            for r in measured.rows
+            if r.model == model
+            and r.quantity in ("measured", "predicted", "first_order", "second_order")
+        }
+
+
+def test_errors_along_depth_are_shown_with_the_layers_names():
+    table = results()
+    measured = diagnostics(table)
+    chart = accumulation_chart(table, measured)
+    kinds = {"accumulated_error": "in the pruned network", "own_error": "of the layer alone"}
+    assert [look.series for look in chart.legend][2:] == list(kinds.values())
+    for panel, cell in zip(chart.panels, table.cells, strict=True):
+        points = [point for point in data_of(panel) if "depth" in point]
+        shown = {(p["series"], p["error"], p["depth"], p["layer"]): p for p in points}
+        expected = {
+            (r.variant, kinds[r.quantity], r.depth, r.layer)
+            for r in measured.rows
+            if Cell(r.regime, r.model) == cell and r.quantity in kinds and r.value > 0
+        }
+        assert shown.keys() == expected
+        for variant in measured.variants:
+            for quantity, kind in kinds.items():
+                for layer, mean in measured.along_depth(cell, variant, quantity).items():
+                    found = [p for k, p in shown.items() if k[:2] == (variant, kind)]
+                    own = [p["value"] for p in found if p["layer"] == layer]
+                    assert own == pytest.approx([mean] if mean else [])
+                for row in measured.of(cell, variant, quantity):
+                    if row.value:
+                        point = shown[variant, kind, row.depth, row.layer]
+                        assert point[f"seed {row.seed}"] == f"{100 * row.value:.4g} %"
+
+
+def test_a_layer_that_was_not_measured_is_a_gap():
+    table = results(seeds=(0,))
+    rows = diagnostics(table).rows
+    measured = Diagnostics(tuple(r for r in rows if r.layer != "conv2"))
+    points = [p for p in data_of(accumulation_chart(table, measured).panels[0]) if "depth" in p]
+    assert {(p["depth"], p["layer"]) for p in points} == {(3, "fc")}
+
+
+def test_without_compared_variants_diagnostics_have_no_charts():
+    table = results()
+    assert quadratic_model_chart(table, diagnostics(table, ())) is None
+    assert accumulation_chart(table, diagnostics(table, ())) is None
+
+
 @pytest.mark.parametrize(
     "table",
     [
@@ -141,7 +241,7 @@ def test_charts_are_finite_and_the_same_each_time(table):
 
     def text():
         charts = (
-            study_charts(table, layers, rows)
+            study_charts(table, layers, rows, diagnostics(table))
             if rows
             else {
                 "accuracy": accuracy_chart(table),

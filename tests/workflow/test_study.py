@@ -148,6 +148,9 @@ EDITS = [
     ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1, "page": 1}),
     ("src/sparsecnn/study/tables.py", {"report": 1, "page": 1}),
     ("src/sparsecnn/study/charts.py", {"page": 1}),
+    ("src/sparsecnn/study/chart_parts.py", {"page": 1}),
+    ("src/sparsecnn/study/curve_charts.py", {"page": 1}),
+    ("src/sparsecnn/study/diagnostic_charts.py", {"page": 1}),
     ("src/sparsecnn/study/html.py", {"page": 1}),
     ("src/sparsecnn/registry.py", {}),
 ]

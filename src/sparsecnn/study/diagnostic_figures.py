@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import product
+from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -14,6 +15,14 @@ from sparsecnn.study.ablation import shown
 from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.figures import STYLE, add_legend, appearance
 from sparsecnn.study.metrics import Cell, Results
+
+
+class ChangeScale(NamedTuple):
+    """A scale that is linear between `-near` and `near`, and logarithmic beyond."""
+
+    near: float
+    limits: tuple[float, float]
+    ticks: Sequence[float]
 
 
 def draw_quadratic_model(results: Results, diagnostics: Diagnostics) -> Figure:
@@ -106,8 +115,8 @@ def _draw_errors(
     axes.plot(places, values, style, marker=mark, color=colour, markersize=4, linewidth=1.4)
 
 
-def _scale(grid: Sequence[Axes], drawn: Sequence[float]) -> None:
-    """The same scale for both axes of all panels, and the line on which the model is exact."""
+def change_scale(drawn: Sequence[float]) -> ChangeScale:
+    """The scale that shows these changes of the loss, small ones and large ones alike."""
     sizes = sorted(abs(value) for value in drawn if value) or [1.0]
     near = 10.0 ** math.floor(math.log10(sizes[len(sizes) // 10]))
     decades = range(round(math.log10(near)) + 1, math.floor(math.log10(2 * sizes[-1])) + 1)
@@ -115,6 +124,12 @@ def _scale(grid: Sequence[Axes], drawn: Sequence[float]) -> None:
     low, high = min(drawn), max([*drawn, near])
     limits = (2 * low if low < 0 else -0.3 * near, 2 * high)
     ticks = [tick for tick in (*(-p for p in powers), 0, *powers) if limits[0] <= tick <= limits[1]]
+    return ChangeScale(near, limits, ticks)
+
+
+def _scale(grid: Sequence[Axes], drawn: Sequence[float]) -> None:
+    """The same scale for both axes of all panels, and the line on which the model is exact."""
+    near, limits, ticks = change_scale(drawn)
     for axes in grid:
         axes.set_xscale("symlog", linthresh=near, linscale=0.5)
         axes.set_yscale("symlog", linthresh=near, linscale=0.5)
