@@ -30,6 +30,6 @@ rule all:
     default_target: True
     input:
         rules.collect.input,  # so that an artifact that was deleted is made again
-        f"{RESULTS}/report/report.md",
+        rules.report.output,
         f"{RESULTS}/metrics.csv",
         f"{RESULTS}/claims.json",

@@ -4,6 +4,10 @@
 
 REPORT = f"{RESULTS}/report"
 DIAGNOSED = diagnosed(study) is not None
+REPORTS = layout.reports(study)
+CATALOGUES = {
+    language: f"report/locale/{language}.po" for language in REPORTS if language != "en"
+}
 FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
 FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
 
@@ -126,13 +130,19 @@ rule report:
         # Their content is in the params; their dates mean nothing.
         template=ancient(workflow.source_path("../report/report.md.j2")),
         reference=ancient(workflow.source_path("../report/reference-study.csv")),
+        catalogues=[
+            ancient(workflow.source_path(f"../{path}")) for path in CATALOGUES.values()
+        ],
     output:
-        report=report(
-            f"{REPORT}/report.md",
-            caption="../report/captions/report.rst",
-            category="Report",
-            labels={"report": "the whole"},
-        ),
+        reports=[
+            report(
+                f"{RESULTS}/{path}",
+                caption="../report/captions/report.rst",
+                category="Report",
+                labels={"report": "the whole", "language": NAMES[language]},
+            )
+            for language, path in REPORTS.items()
+        ],
     log:
         f"{LOGS}/report/report.log",
     benchmark:
@@ -146,8 +156,12 @@ rule report:
         settings={"config": study},
         after=after("collect.py", "claims.py", "figures.py"),
         texts=[
-            file_sha256(Path(workflow.basedir) / "report" / name)
-            for name in ("report.md.j2", "reference-study.csv")
+            file_sha256(Path(workflow.basedir) / name)
+            for name in (
+                "report/report.md.j2",
+                "report/reference-study.csv",
+                *CATALOGUES.values(),
+            )
         ],
         code=digest.of("report.py"),
     script:

@@ -184,6 +184,6 @@ def _words(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator
         elif isinstance(value, str):
             yield f" + {value.replace('_', ' ')} {name}"
         elif isinstance(value, list):
-            yield f" + {name} {', '.join(value) or _('nothing')}"
+            yield f" + {name} " + (", ".join(value) or _("nothing"))
         else:
             yield f" + {name} {value:g}"

@@ -93,8 +93,10 @@ def truth(results: Results, diagnostics: Diagnostics) -> list[str]:
             ]
             if all(errors):
                 before, after = map(fmean, errors)
-                change = _("from {before} to {after} %") if least != most else "{after} %"
-                change = change.format(before=f"{before:.0f}", after=f"{after:.0f}")
+                change = _("from {before} to {after} %") if least != most else _("{number} %")
+                change = change.format(
+                    before=f"{before:.0f}", after=f"{after:.0f}", number=f"{after:.0f}"
+                )
                 parts.append(f"{change} ({model})")
         if parts:
             sentence = (
@@ -186,7 +188,7 @@ def _both(accumulated: Mapping[str, float], own: Mapping[str, float], layer: str
 
 
 def _percent(share: float) -> str:
-    return f"{_short(100 * share)} %"
+    return _("{number} %").format(number=_short(100 * share))
 
 
 def _mean_sd(values: Sequence[float]) -> str:

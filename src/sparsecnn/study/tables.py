@@ -213,7 +213,8 @@ def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
         tested = claim["effect"] is not None
         effect = signed(claim["effect"]) if tested else _("not measured")
         interval = f"[{signed(claim['low'])}, {signed(claim['high'])}]" if tested else ""
-        rows.append([str(claim["number"]), claim["title"], _(claim["verdict"]), effect, interval])
+        verdict = claim["verdict"]
+        rows.append([str(claim["number"]), claim["title"], _(verdict), effect, interval])
     header = ["#", _("Claim"), _("Verdict"), _("Effect (points)"), _("95 % interval")]
     return markdown_table(header, rows, left=3)
 

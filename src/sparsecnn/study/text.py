@@ -1,6 +1,8 @@
 """Numbers and tables as text, for Markdown and for the terminal."""
 
+import re
 from collections.abc import Sequence
+from unicodedata import east_asian_width
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -12,6 +14,11 @@ def signed(value: float, digits: int = 2) -> str:
 def p_text(p: float) -> str:
     """A p-value to three decimals: ``0.042``, ``< 0.001``."""
     return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading: ``Run it again`` is at ``#run-it-again``."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def markdown_table(
@@ -49,11 +56,17 @@ def _left_columns(left: int | Sequence[int], n: int) -> list[bool]:
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
-    return [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    return [max(3, *map(_columns, column)) for column in zip(*lines, strict=True)]
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes; Hangul and the like take two each."""
+    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int], is_left: Sequence[bool]) -> list[str]:
+    spaces = [" " * (width - _columns(text)) for text, width in zip(line, widths, strict=True)]
     return [
-        text.ljust(width) if to_left else text.rjust(width)
-        for text, width, to_left in zip(line, widths, is_left, strict=True)
+        text + space if to_left else space + text
+        for text, space, to_left in zip(line, spaces, is_left, strict=True)
     ]
