@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: env demo plan study test lint format lock
+.PHONY: env demo plan study test lint format messages lock
 
 env: .venv/.ready
 
@@ -39,6 +39,15 @@ format: env
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/snakefmt Snakefile rules
+
+# Brings the catalogues of report/locale to the texts as they are; then translate what is new.
+messages: env
+	$(BIN)/pybabel --quiet extract --mapping pyproject.toml --add-location never --output report/locale/messages.pot .
+	for catalogue in report/locale/*.po; do \
+		$(BIN)/pybabel --quiet update --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date \
+			--input-file report/locale/messages.pot --output-file $$catalogue --locale $$(basename $$catalogue .po) || exit 1; \
+	done
+	rm report/locale/messages.pot
 
 lock: env
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock

@@ -30,7 +30,7 @@ rule all:
     default_target: True
     input:
         rules.collect.input,  # so that an artifact that was deleted is made again
-        f"{RESULTS}/report/report.md",
-        f"{RESULTS}/report/report.html",
+        rules.report.output,
+        rules.page.output,
         f"{RESULTS}/metrics.csv",
         f"{RESULTS}/claims.json",

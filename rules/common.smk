@@ -13,6 +13,7 @@ from sparsecnn.artifacts import environment, file_sha256, read_json
 from sparsecnn.digest import CodeDigest
 from sparsecnn.study import layout
 from sparsecnn.study.config import diagnosed, made_of
+from sparsecnn.study.language import NAMES
 from sparsecnn.study.stages import Stages
 from sparsecnn.study.versions import RERUN, others
 

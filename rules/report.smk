@@ -4,6 +4,10 @@
 
 REPORT = f"{RESULTS}/report"
 DIAGNOSED = diagnosed(study) is not None
+REPORTS = layout.reports(study)
+CATALOGUES = {
+    language: f"locale/{language}.po" for language in REPORTS if language != "en"
+}
 FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
 FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
 
@@ -122,13 +126,20 @@ rule report:
         # Their content is in the params; their dates mean nothing.
         template=ancient(workflow.source_path("../report/report.md.j2")),
         reference=ancient(workflow.source_path("../report/reference-study.csv")),
+        catalogues=[
+            ancient(workflow.source_path(f"../report/{path}"))
+            for path in CATALOGUES.values()
+        ],
     output:
-        report=report(
-            f"{REPORT}/report.md",
-            caption="../report/captions/report.rst",
-            category="Report",
-            labels={"report": "Markdown"},
-        ),
+        reports=[
+            report(
+                f"{RESULTS}/{path}",
+                caption="../report/captions/report.rst",
+                category="Report",
+                labels={"report": "Markdown", "language": NAMES[language]},
+            )
+            for language, path in REPORTS.items()
+        ],
     log:
         f"{LOGS}/report/report.log",
     benchmark:
@@ -141,7 +152,7 @@ rule report:
     params:
         settings={"config": study},
         after=after("collect.py", "claims.py", "figures.py"),
-        texts=texts("report.md.j2", "reference-study.csv"),
+        texts=texts("report.md.j2", "reference-study.csv", *CATALOGUES.values()),
         code=digest.of("report.py"),
     script:
         "../scripts/report.py"
@@ -150,7 +161,7 @@ rule report:
 rule page:
     input:
         **diagnostics_table(),
-        report=f"{REPORT}/report.md",
+        reports=rules.report.output,
         table=f"{RESULTS}/metrics.csv",
         layers=networks(LAYERS, study["variants"]),
         figures=[f"{REPORT}/figures/{name}.svg" for name in FIGURES],
@@ -158,13 +169,17 @@ rule page:
         template=ancient(workflow.source_path("../report/report.html.j2")),
         style=ancient(workflow.source_path("../report/report.css")),
         script=ancient(workflow.source_path("../report/report.js")),
+        catalogues=rules.report.input.catalogues,
     output:
-        page=report(
-            f"{REPORT}/report.html",
-            caption="../report/captions/page.rst",
-            category="Report",
-            labels={"report": "page"},
-        ),
+        pages=[
+            report(
+                f"{RESULTS}/{Path(path).with_suffix('.html')}",
+                caption="../report/captions/page.rst",
+                category="Report",
+                labels={"report": "page", "language": NAMES[language]},
+            )
+            for language, path in REPORTS.items()
+        ],
     log:
         f"{LOGS}/report/page.log",
     benchmark:
@@ -175,9 +190,11 @@ rule page:
         mem_mb=1000,
         runtime=10,
     params:
-        settings={key: study[key] for key in ("pruning", "methods", "variants")},
+        settings={
+            key: study[key] for key in ("pruning", "methods", "variants", "report")
+        },
         after=after("collect.py", "claims.py", "figures.py", "report.py"),
-        texts=texts("report.html.j2", "report.css", "report.js"),
+        texts=texts("report.html.j2", "report.css", "report.js", *CATALOGUES.values()),
         code=digest.of("page.py"),
     script:
         "../scripts/page.py"

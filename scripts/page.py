@@ -1,5 +1,6 @@
 """Make the report's page for a browser (rule `page`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from sparsecnn.study.charts import study_charts
 from sparsecnn.study.diagnostics import read_diagnostics
 from sparsecnn.study.figures import read_layer_errors
 from sparsecnn.study.html import render_page
+from sparsecnn.study.language import speaking
 from sparsecnn.study.metrics import read_results
 from sparsecnn.study.report import relative_links
 
@@ -18,34 +20,45 @@ if TYPE_CHECKING:
 
 
 def main(
-    report: Path,
+    reports: list[Path],
     table: Path,
     layers: list[Path],
     figures: list[Path],
     template: Path,
     style: Path,
     script: Path,
-    page: Path,
+    pages: list[Path],
     settings: dict[str, Any],
+    catalogues: Sequence[Path] = (),
     diagnostics: Path | None = None,
 ) -> None:
-    """Write report.html; `settings` as in `ingredients`."""
-    links = relative_links(figures, page)
+    """Write a page of each report; `settings` as in `ingredients`, and `report`."""
+    links = relative_links(figures, pages[0])
     charts = study_charts(
         read_results(table),
         [read_layer_errors(path) for path in layers],
         ingredients(settings),
         read_diagnostics(diagnostics) if diagnostics else None,
     )
-    text = render_page(
-        report.read_text(encoding="utf-8"),
-        template.read_text(encoding="utf-8"),
-        style=style.read_text(encoding="utf-8"),
-        script=script.read_text(encoding="utf-8"),
-        figures={links[figure.stem]: figure.read_bytes() for figure in figures},
-        charts={links[n]: chart.as_json() if chart else None for n, chart in charts.items()},
-    )
-    write_text(page, text)
+    drawn = {links[name]: chart for name, chart in charts.items()}
+    words = {catalogue.stem: catalogue for catalogue in catalogues}
+    for language, report, page in zip(settings["report"]["language"], reports, pages, strict=True):
+        markdown = report.read_text(encoding="utf-8")
+        for other in reports:  # in a page, the other languages are pages too
+            markdown = markdown.replace(f"]({other.name})", f"]({other.stem}.html)")
+        with speaking(words.get(language)):
+            text = render_page(
+                markdown,
+                template.read_text(encoding="utf-8"),
+                style=style.read_text(encoding="utf-8"),
+                script=script.read_text(encoding="utf-8"),
+                figures={links[figure.stem]: figure.read_bytes() for figure in figures},
+                charts={n: chart.as_json() if chart else None for n, chart in drawn.items()},
+                language=language,
+            )
+        write_text(page, text)
+    for former in set(pages[0].parent.glob("report.*.html")) - set(pages):
+        former.unlink()
 
 
 if __name__ == "__main__":

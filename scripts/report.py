@@ -1,11 +1,16 @@
-"""Render the report (rule `report`)."""
+"""Render the report in each of its languages (rule `report`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import check_parents, file_sha256, read_json, read_table, write_text
+from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
+from sparsecnn.study.claims import CLAIMS, judge
+from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.diagnostics import read_diagnostics
+from sparsecnn.study.language import NAMES, speaking
 from sparsecnn.study.metrics import read_results
 from sparsecnn.study.reference import read_reference
 from sparsecnn.study.report import relative_links, render, report_context
@@ -22,11 +27,15 @@ def main(
     template: Path,
     figures: list[Path],
     reference: Path,
-    report: Path,
+    reports: list[Path],
     settings: dict[str, Any],
+    catalogues: Sequence[Path] = (),
     diagnostics: Path | None = None,
 ) -> None:
-    """Write report.md, unless tables, claims and provenance are of different generations."""
+    """Write the reports, unless tables, claims and provenance are of different generations.
+
+    Reports are in the order of the languages in `settings`, catalogues in that of all but English.
+    """
     verdicts, claims_manifest = read_json(claims, "claims")
     made, provenance_manifest = read_json(provenance, "provenance")
     read_table(table, provenance_manifest)
@@ -35,17 +44,42 @@ def main(
         read_table(diagnostics, provenance_manifest)
         parents["diagnostics"] = file_sha256(diagnostics)
     check_parents(claims, claims_manifest, parents)
-    context = report_context(
-        read_results(table),
-        claims=verdicts,
-        provenance=made,
-        dataset=read_json(dataset, "dataset_summary")[0],
-        reference=read_reference(reference),
-        figures=relative_links(figures, report),
-        config=settings["config"],
-        diagnostics=read_diagnostics(diagnostics) if diagnostics else None,
-    )
-    write_text(report, render(template.read_text(encoding="utf-8"), context))
+    config, results = settings["config"], read_results(table)
+    measured = read_diagnostics(diagnostics) if diagnostics else None
+    by_language = dict(zip(config["report"]["language"], reports, strict=True))
+    words = {catalogue.stem: catalogue for catalogue in catalogues}
+    for language, report in by_language.items():
+        with speaking(words.get(language)):
+            if language in words:  # claims.json is in English
+                own = declared_claims(config, first=len(CLAIMS) + 1)
+                translated = {"claims": judge(results, measured, own)}
+                require_same_verdicts(translated, verdicts, claims)
+            context = report_context(
+                results,
+                claims=translated if language in words else verdicts,
+                provenance=made,
+                dataset=read_json(dataset, "dataset_summary")[0],
+                reference=read_reference(reference),
+                figures=relative_links(figures, report),
+                config=config,
+                name=report.name,
+                others={NAMES[k]: r.name for k, r in by_language.items() if k != language},
+                diagnostics=measured,
+            )
+            write_text(report, render(template.read_text(encoding="utf-8"), context))
+    for former in set(reports[0].parent.glob("report.*.md")) - set(reports):
+        former.unlink()  # in a language that is no longer asked for
+
+
+def require_same_verdicts(found: dict[str, Any], recorded: dict[str, Any], claims: Path) -> None:
+    """Refuse claims.json if its verdicts are not those that translated words speak of."""
+    one, other = ({c["number"]: c["verdict"] for c in of["claims"]} for of in (found, recorded))
+    different = [str(number) for number in one | other if one.get(number) != other.get(number)]
+    if different:
+        raise UserError(
+            f"{claims}: not the verdicts that the tables give (claims {', '.join(different)}); "
+            "delete it and run snakemake again"
+        )
 
 
 if __name__ == "__main__":

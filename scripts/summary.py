@@ -5,19 +5,22 @@ import sys
 from pathlib import Path
 
 from sparsecnn.errors import UserError
+from sparsecnn.study import layout
 from sparsecnn.study.metrics import read_results
 from sparsecnn.study.tables import headline
 
 
 def summary(results: Path) -> str:
-    """The main table and the path of the report in a study's results folder."""
-    report = results / "report" / "report.html"
+    """The main table and the paths of the report in a study's results folder."""
+    report = results / layout.PAGE
     if not report.is_file():
         raise UserError(
             f"{report} does not exist: run the study first, e.g. "
             "`snakemake --cores all --configfile studies/demo.yaml`"
         )
-    return f"{headline(read_results(results / 'metrics.csv'))}\n\nThe report: {report}"
+    translated = sorted(results.glob(layout.TRANSLATED_PAGE.format(language="*")))
+    reports = ", ".join(map(str, [report, *translated]))
+    return f"{headline(read_results(results / 'metrics.csv'))}\n\nThe report: {reports}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Studies with known numbers, for the tests of what turns metrics into a report.
 
-`python tests/unit/study_example.py` writes the golden report anew; read the difference.
+`python tests/unit/study_example.py` writes the golden reports anew; read the difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,9 @@ import yaml
 from sparsecnn.artifacts import Manifest
 from sparsecnn.study.claims import judge
 from sparsecnn.study.config import budgets, complete_config
+from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.diagnostics import Diagnostics, collect_diagnostics
+from sparsecnn.study.language import NAMES, speaking
 from sparsecnn.study.metrics import Results, collect, provenance
 from sparsecnn.study.reference import read_reference
 from sparsecnn.study.report import render, report_context
@@ -23,7 +25,11 @@ from sparsecnn.training.recipe import Recipe
 ROOT = Path(__file__).parents[2]
 FIGURES = ("accuracy", "drop", "layer_error", "ablation", "budgets")
 DIAGNOSTIC_FIGURES = ("quadratic_model", "accumulation")
-GOLDEN = Path(__file__).parent / "golden" / "report.md"
+GOLDEN = {
+    "en": Path(__file__).parent / "golden" / "report.md",
+    "ko": Path(__file__).parent / "golden" / "report.ko.md",
+}
+CATALOGUES = {"en": None, "ko": ROOT / "report" / "locale" / "ko.po"}
 BUDGETS = {
     "under_trained": {"custom_cnn": 7, "vgg16": 5, "resnet18": 5},
     "fully_trained": {"custom_cnn": 30, "vgg16": 15, "resnet18": 15},
@@ -305,11 +311,26 @@ def report(
     values: Sequence[Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     measured: Diagnostics | None = None,
+    language: str = "en",
+    declared: Mapping[str, Any] | None = None,
 ) -> str:
     """The report of a table, with everything that varies from run to run held fixed.
 
-    `settings` replace what the configuration says of the variants.
+    `settings` replace what the configuration says of the variants; `declared` are claims of the
+    study's own.
     """
+    with speaking(CATALOGUES[language]):
+        return _report(table, values, settings, measured, language, declared or {})
+
+
+def _report(
+    table: Results,
+    values: Sequence[Any] | None,
+    settings: Mapping[str, Any] | None,
+    measured: Diagnostics | None,
+    language: str,
+    declared: Mapping[str, Any],
+) -> str:
     manifest = Manifest(
         "metrics",
         {},
@@ -320,6 +341,8 @@ def report(
         content="0123456789abcdef" * 4,
     )
     row = table.rows[0]
+    own = declared_claims({"claims": declared}, first=6)
+    names = {"en": "report.md", "ko": "report.ko.md"}
     regimes = {
         r: {"recipe": "reference"}
         | {c.model: table.epochs(c) for c in table.cells if c.regime == r}
@@ -327,7 +350,7 @@ def report(
     }
     context = report_context(
         table,
-        claims={"claims": judge(table, measured)},
+        claims={"claims": judge(table, measured, own)},
         provenance=provenance([(value, manifest) for value in values or metrics()]),
         dataset=summary_of_dataset(row.n_test),
         reference=read_reference(ROOT / "report" / "reference-study.csv"),
@@ -346,11 +369,14 @@ def report(
             **(settings or {"variants": {name: VARIANTS[name] for name in table.variants}}),
         },
         diagnostics=measured,
+        name=names[language],
+        others={NAMES[other]: name for other, name in names.items() if other != language},
     )
     template = ROOT / "report" / "report.md.j2"
     return render(template.read_text(encoding="utf-8"), context)
 
 
 if __name__ == "__main__":
-    GOLDEN.parent.mkdir(exist_ok=True)
-    GOLDEN.write_text(report(results(), measured=diagnostics(results())), encoding="utf-8")
+    for language, golden in GOLDEN.items():
+        text = report(results(), measured=diagnostics(results()), language=language)
+        golden.write_text(text, encoding="utf-8")

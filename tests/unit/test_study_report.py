@@ -9,6 +9,7 @@ import pytest
 from jinja2 import UndefinedError
 from study_example import (
     BUDGETS,
+    CATALOGUES,
     FIGURES,
     GOLDEN,
     ROOT,
@@ -21,6 +22,7 @@ from study_example import (
 )
 
 from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
+from sparsecnn.errors import UserError
 from sparsecnn.study.lineage import Lineage
 from sparsecnn.study.metrics import Cell, table_rows
 from sparsecnn.study.reference import differences, read_reference
@@ -61,11 +63,11 @@ def numbers(cell):
     return [float(number) for number in NUMBER.findall(cell)]
 
 
-def test_the_report_is_the_golden_one():
+@pytest.mark.parametrize("language", GOLDEN)
+def test_the_report_is_the_golden_one(language):
     message = "if this is meant: PYTHONPATH=src python tests/unit/study_example.py, read the diff"
-    assert report(results(), measured=diagnostics(results())) == GOLDEN.read_text(
-        encoding="utf-8"
-    ), message
+    text = report(results(), measured=diagnostics(results()), language=language)
+    assert text == GOLDEN[language].read_text(encoding="utf-8"), message
 
 
 @pytest.mark.parametrize("table", [results(), published_results()], ids=["three seeds", "one"])
@@ -269,6 +271,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     table, claims, sources = (study / n for n in ("metrics.csv", "claims.json", "provenance.json"))
     figures = [study / "report/figures" / f"{name}.svg" for name in FIGURES]
     dataset, text = study / "data" / "dataset.json", study / "report" / "report.md"
+    korean, former = text.with_name("report.ko.md"), text.with_name("report.en.md")
     write_json(dataset, summary_of_dataset(), Manifest("dataset_summary", {}, "c0de"))
 
     # Of these networks there are the metrics alone; the lineage has tests of its own.
@@ -287,27 +290,45 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
         "regimes": regimes,
         "recipes": {"reference": asdict(Recipe())},
         "calibration": {"images": 64, "class_balanced": False},
+        "claims": {},
+        "report": {"language": ["en", "ko"]},
         **options,
     }
+    former.write_text("in a language that was asked for before")
     template, reference = ROOT / "report" / "report.md.j2", ROOT / "report" / "reference-study.csv"
-    script("report")(
-        table, claims, sources, dataset, template, figures, reference, text, {"config": config}
-    )
+    inputs = (table, claims, sources, dataset, template, figures, reference, [text, korean])
+    script("report")(*inputs, {"config": config}, [CATALOGUES["ko"]])
     parts = [ROOT / "report" / f"report.{suffix}" for suffix in ("html.j2", "css", "js")]
-    page = text.with_suffix(".html")
-    script("page")(text, table, layers, figures, *parts, page, options)
+    pages = [path.with_suffix(".html") for path in (text, korean)]
+    script("page")(
+        *([text, korean], table, layers, figures, *parts, pages),
+        options | {"report": config["report"]},
+        [CATALOGUES["ko"]],
+    )
 
-    for link in re.findall(r"!\[[^]]*\]\(([^)]*)\)", text.read_text()):
-        assert (text.parent / link).is_file()
-        assert (text.parent / link).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-        assert f'data-chart="{link}"' in page.read_text()
+    for report_file, page, language in zip((text, korean), pages, ("en", "ko"), strict=True):
+        for link in re.findall(r"\]\(([^#)]*)\)", report_file.read_text()):
+            assert (text.parent / link).is_file()
+        for link in re.findall(r"!\[[^]]*\]\(([^)]*)\)", report_file.read_text()):
+            assert (text.parent / link).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+            assert f'data-chart="{link}"' in page.read_text()
+        assert f'<html lang="{language}">' in page.read_text()
+    assert 'href="report.ko.html"' in pages[0].read_text()
+    assert 'href="report.html"' in pages[1].read_text()
+    assert not former.exists()
     assert len(read_json(claims, "claims")[0]["claims"]) == 5
     assert len(read_json(sources, "provenance")[1].parents) == 6
 
     summary = run_summary(study)
     assert summary.returncode == 0
     assert "76.05 (-4.27)" in summary.stdout
-    assert summary.stdout.rstrip().endswith(str(page))
+    assert summary.stdout.rstrip().endswith(", ".join(map(str, pages)))
+
+    judged, manifest = read_json(claims, "claims")
+    judged["claims"][3]["verdict"] = "reproduced"
+    write_json(claims, judged, manifest)
+    with pytest.raises(UserError, match=r"claims\.json: not the verdicts .* \(claims 4\)"):
+        script("report")(*inputs, {"config": config}, [CATALOGUES["ko"]])
 
 
 def test_summary_of_a_study_without_report_says_so_in_one_line(tmp_path):

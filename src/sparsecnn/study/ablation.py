@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sparsecnn.study.comparisons import Term, drop_terms, p_value_of, weigh
 from sparsecnn.study.config import variant_settings
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import Cell, Results
 from sparsecnn.study.reference import LAYOUT, SOLVER
 from sparsecnn.study.statistics import Estimate
@@ -30,7 +31,8 @@ class Column(NamedTuple):
     bn_recalibrated: bool
 
     def __str__(self) -> str:
-        return f"{self.layout}, {'re-estimated' if self.bn_recalibrated else 'as is'}"
+        words = _("{layout}, re-estimated") if self.bn_recalibrated else _("{layout}, as is")
+        return words.format(layout=self.layout)
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,15 @@ def corrections(results: Results) -> list[Correction]:
     without any correction; a correction that the study lacks is left out.
     """
     steps = {
-        "the reference's solver: static inverse, flattened groups, batch norm as is": (
+        _("the reference's solver: static inverse, flattened groups, batch norm as is"): (
             results.variant_of(SOLVER, LAYOUT)
         ),
-        f"only the inverse put right ({PLAIN})": results.variant_of(PLAIN, LAYOUT),
-        "only the groups along the channels": results.variant_of(SOLVER, "channels"),
-        "only batch norm re-estimated": results.variant_of(SOLVER, LAYOUT, bn_recalibrated=True),
-        "all three": results.variant_of(PLAIN, "channels", bn_recalibrated=True),
+        _("only the inverse put right ({method})").format(method=PLAIN): (
+            results.variant_of(PLAIN, LAYOUT)
+        ),
+        _("only the groups along the channels"): results.variant_of(SOLVER, "channels"),
+        _("only batch norm re-estimated"): results.variant_of(SOLVER, LAYOUT, bn_recalibrated=True),
+        _("all three"): results.variant_of(PLAIN, "channels", bn_recalibrated=True),
     }
     found = [Correction(label, variant) for label, variant in steps.items() if variant]
     imitated = next(iter(steps.values())) is not None
@@ -130,15 +134,29 @@ def corrections(results: Results) -> list[Correction]:
 def why(results: Results, steps: Sequence[Correction]) -> str:
     """One sentence: what the reference's solver loses, and each correction in its place."""
     imitation, *others = steps
-    lost = f"{signed(-mean_drop(results, imitation.variant).value)} points"
-    over = len(largest_budget(results))
-    average = f" on average over {over} networks" if over > 1 else ""
-    rest = [
-        f"{signed(-mean_drop(results, step.variant).value)} with {step.label}" for step in others
+    corrected = [
+        _("{change} with {correction}").format(
+            change=signed(-mean_drop(results, step.variant).value), correction=step.label
+        )
+        for step in others
     ]
-    return (
-        f"The reference study's solver, imitated (`{imitation.variant}`), changes accuracy by "
-        f"{lost}{average}; {', '.join(rest)}."
+    networks = len(largest_budget(results))
+    sentence = (
+        _(
+            "The reference study's solver, imitated (`{variant}`), changes accuracy by {change} "
+            "points on average over {n} networks; {corrected}."
+        )
+        if networks > 1
+        else _(
+            "The reference study's solver, imitated (`{variant}`), changes accuracy by {change} "
+            "points; {corrected}."
+        )
+    )
+    return sentence.format(
+        variant=imitation.variant,
+        change=signed(-mean_drop(results, imitation.variant).value),
+        n=networks,
+        corrected=", ".join(corrected),
     )
 
 
@@ -162,10 +180,10 @@ def _words(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator
             continue
         name = key.replace("_", " ")
         if isinstance(value, bool):
-            yield f" + {name}" if value else f" without {name}"
+            yield f" + {name}" if value else " " + _("without {option}").format(option=name)
         elif isinstance(value, str):
             yield f" + {value.replace('_', ' ')} {name}"
         elif isinstance(value, list):
-            yield f" + {name} {', '.join(value) or 'nothing'}"
+            yield f" + {name} " + (", ".join(value) or _("nothing"))
         else:
             yield f" + {name} {value:g}"

@@ -6,7 +6,7 @@ their intervals into a verdict. A study adds claims of its own in its configurat
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparsecnn.study.comparisons import (
@@ -22,6 +22,8 @@ from sparsecnn.study.comparisons import (
     verdict,
 )
 from sparsecnn.study.diagnostics import Diagnostics, compare_model_errors
+from sparsecnn.study.language import N_
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.text import signed
 
@@ -91,10 +93,11 @@ def drop_shrinks_with_training(results: Results) -> list[Comparison]:
         and results.training(Cell(least, model)) != results.training(Cell(most, model))
     ]
     if not trained_longer:
-        raise NotTestableError(f"a network trained differently in {least} and in {most}")
+        missing = _("a network trained differently in {least} and in {most}")
+        raise NotTestableError(missing.format(least=least, most=most))
     return [
         Comparison(
-            f"{model}, {least} against {most}",
+            _("{model}, {least} against {most}").format(model=model, least=least, most=most),
             drop_terms(Cell(least, model), variant) + drop_terms(Cell(most, model), variant, -1),
         )
         for model in trained_longer
@@ -106,7 +109,7 @@ def residual_loses_more(results: Results) -> list[Comparison]:
     variant = _variant(results, "sparsegpt")
     return [
         Comparison(
-            f"{residual.model} against {serial}",
+            _against(residual, serial),
             drop_terms(residual, variant) + drop_terms(serial, variant, -1),
         )
         for residual, serial in _residual_and_serial(results)
@@ -118,7 +121,7 @@ def serial_gains_more(results: Results) -> list[Comparison]:
     sparsegpt, magnitude = _variant(results, "sparsegpt"), _variant(results, "magnitude")
     return [
         Comparison(
-            f"{serial.model} against {residual}",
+            _against(serial, residual),
             (
                 *((1, serial, sparsegpt), (-1, serial, magnitude)),
                 *((-1, residual, sparsegpt), (1, residual, magnitude)),
@@ -131,45 +134,61 @@ def serial_gains_more(results: Results) -> list[Comparison]:
 CLAIMS: tuple[Claim | Explanation, ...] = (
     Claim(
         1,
-        "SparseGPT beats magnitude pruning",
-        "SparseGPT beats magnitude pruning for every network and training budget, "
-        "by up to 37 points (VGG-16, fully trained).",
-        "the accuracy of SparseGPT minus that of magnitude pruning",
+        N_("SparseGPT beats magnitude pruning"),
+        N_(
+            "SparseGPT beats magnitude pruning for every network and training budget, "
+            "by up to 37 points (VGG-16, fully trained)."
+        ),
+        N_("the accuracy of SparseGPT minus that of magnitude pruning"),
         sparsegpt_against_magnitude,
     ),
     Claim(
         2,
-        "Better-trained networks lose less",
-        "From the shorter to the longer training the accuracy after SparseGPT rises by more than "
-        "the baseline does (VGG-16 +30 against +5 points, Custom CNN +21 against +15).",
-        "the drop under SparseGPT at the shortest training minus that at the longest",
+        N_("Better-trained networks lose less"),
+        N_(
+            "From the shorter to the longer training the accuracy after SparseGPT rises by more "
+            "than the baseline does (VGG-16 +30 against +5 points, Custom CNN +21 against +15)."
+        ),
+        N_("the drop under SparseGPT at the shortest training minus that at the longest"),
         drop_shrinks_with_training,
     ),
     Explanation(
         3,
-        "The cause is curvature",
-        "Away from a local minimum the curvature is unreliable and SparseGPT's quadratic model "
-        "errs; at a minimum it is accurate and the compensation works.",
+        N_("The cause is curvature"),
+        N_(
+            "Away from a local minimum the curvature is unreliable and SparseGPT's quadratic model "
+            "errs; at a minimum it is accurate and the compensation works."
+        ),
         explains=2,
-        quantity="the error of the quadratic model of the loss under SparseGPT, in %, at the "
-        "shortest training minus that at the longest",
+        quantity=N_(
+            "the error of the quadratic model of the loss under SparseGPT, in %, at the "
+            "shortest training minus that at the longest"
+        ),
     ),
     Claim(
         4,
-        "Residual networks recover poorly",
-        "Even fully trained, ResNet-18 keeps only 42.6 % accuracy: skip connections defeat "
-        "layer-wise reconstruction.",
-        "the drop under SparseGPT, at the longest training, of a residual network minus that of "
-        "a serial one",
+        N_("Residual networks recover poorly"),
+        N_(
+            "Even fully trained, ResNet-18 keeps only 42.6 % accuracy: skip connections defeat "
+            "layer-wise reconstruction."
+        ),
+        N_(
+            "the drop under SparseGPT, at the longest training, of a residual network minus that "
+            "of a serial one"
+        ),
         residual_loses_more,
     ),
     Claim(
         5,
-        "Serial networks gain most",
-        "SparseGPT's gain over magnitude pruning is largest in well-trained serial networks "
-        "(VGG-16, Custom CNN).",
-        "the gain of SparseGPT over magnitude pruning, at the longest training, of a serial "
-        "network minus that of a residual one",
+        N_("Serial networks gain most"),
+        N_(
+            "SparseGPT's gain over magnitude pruning is largest in well-trained serial networks "
+            "(VGG-16, Custom CNN)."
+        ),
+        N_(
+            "the gain of SparseGPT over magnitude pruning, at the longest training, of a serial "
+            "network minus that of a residual one"
+        ),
         serial_gains_more,
     ),
 )
@@ -187,11 +206,12 @@ def judge(
     `diagnostics` a cause cannot be confirmed.
 
     The effect of a claim is its least favourable comparison, in points; positive supports the
-    claim. Effect and interval are None where nothing was compared.
+    claim. Effect and interval are None where nothing was compared. Words are in the present
+    language (`sparsecnn.study.language`), but for the verdict.
     """
     verdicts: dict[int, str] = {}
     records = []
-    for claim in (*CLAIMS, *declared):
+    for claim in (*map(_translated, CLAIMS), *declared):
         if isinstance(claim, Explanation):
             explained = verdicts[claim.explains]
             record = _explanation_record(claim, explained, results, diagnostics, confidence)
@@ -202,13 +222,27 @@ def judge(
     return records
 
 
+def _translated(claim: Claim | Explanation) -> Claim | Explanation:
+    return replace(
+        claim,
+        title=_(claim.title),
+        statement=_(claim.statement),
+        quantity=_(claim.quantity),
+    )
+
+
 def _claim_record(claim: Claim, results: Results, confidence: float) -> dict[str, Any]:
     try:
         outcomes = _outcomes(claim, results, confidence)
     except NotTestableError as missing:
-        return _record(claim, INCONCLUSIVE, f"Not tested: the study lacks {missing}.")
-    evidence = f"{_sentence(claim, outcomes)} {_reason(outcomes)}{_one_seed(outcomes)}"
-    return _record(claim, verdict(outcomes), evidence, outcomes)
+        evidence = _("Not tested: the study lacks {missing}.").format(missing=missing)
+        return _record(claim, INCONCLUSIVE, evidence)
+    sentences = [_sentence(claim, outcomes), _reason(outcomes)]
+    if outcomes[0].estimate.n == 1:
+        sentences.append(
+            _("With one seed this speaks of these very networks, not of newly trained ones.")
+        )
+    return _record(claim, verdict(outcomes), " ".join(sentences), outcomes)
 
 
 def _explanation_record(
@@ -218,20 +252,22 @@ def _explanation_record(
     diagnostics: Diagnostics | None,
     confidence: float,
 ) -> dict[str, Any]:
-    premise = f"Claim {claim.explains}, which this is meant to explain, is {explained} here."
+    premise = _("Claim {number}, which this is meant to explain, is {verdict} here.").format(
+        number=claim.explains, verdict=_(explained)
+    )
     refuted = explained == NOT_REPRODUCED
     if refuted:
-        premise += " There is nothing to explain."
+        premise += " " + _("There is nothing to explain.")
     try:
         outcomes = _cause_outcomes(claim, results, diagnostics, confidence)
     except NotTestableError as missing:
         if refuted:
             return _record(claim, NOT_REPRODUCED, premise)
-        evidence = (
-            f"{premise} Accuracies cannot show a cause: that takes measuring the curvature, and "
-            f"the error of the quadratic model, at both budgets. The study lacks {missing}."
-        )
-        return _record(claim, INCONCLUSIVE, evidence)
+        why = _(
+            "Accuracies cannot show a cause: that takes measuring the curvature, and the error of "
+            "the quadratic model, at both budgets. The study lacks {missing}."
+        ).format(missing=missing)
+        return _record(claim, INCONCLUSIVE, f"{premise} {why}")
     evidence = f"{_sentence(claim, outcomes)} {_reason(outcomes)} {premise}"
     return _record(claim, NOT_REPRODUCED if refuted else verdict(outcomes), evidence, outcomes)
 
@@ -240,7 +276,7 @@ def _cause_outcomes(
     claim: Explanation, results: Results, diagnostics: Diagnostics | None, confidence: float
 ) -> list[Outcome]:
     if diagnostics is None:
-        raise NotTestableError("diagnostics")
+        raise NotTestableError(_("diagnostics"))
     explained = next(c for c in CLAIMS if isinstance(c, Claim) and c.number == claim.explains)
     comparisons = explained.comparisons(results)
     _refuse_chance(results, comparisons)
@@ -279,7 +315,8 @@ def _refuse_chance(results: Results, comparisons: Sequence[Comparison]) -> None:
     cells = {cell for comparison in comparisons for _, cell, _ in comparison.terms}
     for cell in results.cells:
         if cell in cells and at_chance(results, cell, DENSE):
-            raise NotTestableError(f"a dense {cell.model} above chance in {cell.regime}")
+            missing = _("a dense {model} above chance in {regime}")
+            raise NotTestableError(missing.format(model=cell.model, regime=cell.regime))
 
 
 def _comparison(outcome: Outcome) -> dict[str, Any]:
@@ -300,48 +337,56 @@ def _sentence(claim: Claim | Explanation, outcomes: Sequence[Outcome]) -> str:
     ordered = sorted(outcomes, key=lambda outcome: outcome.estimate.value)
     quantity = claim.quantity[0].upper() + claim.quantity[1:]
     if len(ordered) == 1:
-        return f"{quantity} is {_points(ordered[0])}."
-    positive = sum(outcome.estimate.value > 0 for outcome in ordered)
-    return (
-        f"{quantity} is positive in {positive} of {len(ordered)} comparisons, "
-        f"from {_points(ordered[0])} to {_points(ordered[-1])}."
+        return _("{quantity} is {effect}.").format(quantity=quantity, effect=_points(ordered[0]))
+    return _(
+        "{quantity} is positive in {positive} of {n} comparisons, from {least} to {most}."
+    ).format(
+        quantity=quantity,
+        positive=sum(outcome.estimate.value > 0 for outcome in ordered),
+        n=len(ordered),
+        least=_points(ordered[0]),
+        most=_points(ordered[-1]),
     )
 
 
 def _points(outcome: Outcome) -> str:
     value = outcome.estimate
     interval = f"[{signed(value.low)}, {signed(value.high)}]"
-    return f"{signed(value.value)} points {interval} ({outcome.name})"
+    return _("{value} points {interval} ({comparison})").format(
+        value=signed(value.value), interval=interval, comparison=outcome.name
+    )
 
 
 def _reason(outcomes: Sequence[Outcome]) -> str:
     decided = verdict(outcomes)
     if decided == REPRODUCED:
-        return "Every interval lies above 0." if len(outcomes) > 1 else "The interval excludes 0."
+        every, one = _("Every interval lies above 0."), _("The interval excludes 0.")
+        return every if len(outcomes) > 1 else one
     if decided == NOT_REPRODUCED:
         contrary = [outcome.name for outcome in outcomes if against(outcome)]
-        return f"The effect is negative beyond doubt for {'; '.join(contrary)}."
+        negative = _("The effect is negative beyond doubt for {comparisons}.")
+        return negative.format(comparisons="; ".join(contrary))
     unsettled = [outcome.name for outcome in outcomes if outcome.estimate.low <= 0]
-    return f"The interval does not exclude 0 for {'; '.join(unsettled)}."
+    unclear = _("The interval does not exclude 0 for {comparisons}.")
+    return unclear.format(comparisons="; ".join(unsettled))
 
 
-def _one_seed(outcomes: Sequence[Outcome]) -> str:
-    if outcomes[0].estimate.n > 1:
-        return ""
-    return " With one seed this speaks of these very networks, not of newly trained ones."
+def _against(one: Cell, other: Cell) -> str:
+    return _("{model} against {other}").format(model=one.model, other=other)
 
 
 def _variant(results: Results, method: str) -> str:
     variant = results.variant_of(method)
     if variant is None:
-        raise NotTestableError(f"a variant with method {method} and no batch-norm re-estimation")
+        missing = _("a variant with method {method} and no batch-norm re-estimation")
+        raise NotTestableError(missing.format(method=method))
     return variant
 
 
 def _extreme_regimes(results: Results) -> tuple[str, str]:
     regimes = results.regimes
     if len(regimes) < 2:
-        raise NotTestableError("a second training regime")
+        raise NotTestableError(_("a second training regime"))
     return regimes[0], regimes[-1]
 
 
@@ -350,7 +395,8 @@ def _residual_and_serial(results: Results) -> list[tuple[Cell, Cell]]:
     kinds = {cell: ARCHITECTURE.get(cell.model) for cell in results.cells if cell.regime == most}
     residual = [cell for cell, kind in kinds.items() if kind == "residual"]
     serial = [cell for cell, kind in kinds.items() if kind == "serial"]
-    for name, found in (("residual", residual), ("serial", serial)):
-        if not found:
-            raise NotTestableError(f"a {name} network in {most}")
+    if not residual:
+        raise NotTestableError(_("a residual network in {regime}").format(regime=most))
+    if not serial:
+        raise NotTestableError(_("a serial network in {regime}").format(regime=most))
     return [(one, other) for one in residual for other in serial]

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sparsecnn.study.language import N_
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.statistics import Estimate, estimate, holm, p_value
 
 Term = tuple[float, Cell, str]
 """Weight, network and variant; the accuracies are summed with the weights."""
 
-REPRODUCED = "reproduced"
-NOT_REPRODUCED = "not reproduced"
-INCONCLUSIVE = "inconclusive"
+REPRODUCED = N_("reproduced")
+NOT_REPRODUCED = N_("not reproduced")
+INCONCLUSIVE = N_("inconclusive")
 
 
 @dataclass(frozen=True)

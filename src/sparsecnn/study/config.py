@@ -45,10 +45,11 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
 
 
 def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a study's numbers depend on: not the device, nor recipes that no regime uses."""
+    """What a study's numbers depend on: not device, report, nor recipes that no regime uses."""
     used = {regime["recipe"] for regime in config["regimes"].values()}
     recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
-    kept = {key: value for key, value in config.items() if key not in ("device", "threads")}
+    aside = ("report", "device", "threads")
+    kept = {key: value for key, value in config.items() if key not in aside}
     return {**kept, "recipes": recipes}
 
 

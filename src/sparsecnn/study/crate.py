@@ -124,7 +124,7 @@ def _small_files(folder: Path) -> list[Path]:
         if path.suffix in (".csv", ".html", ".json", ".md", ".png", ".svg")
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    if folder / "report" / "report.md" not in found:
+    if folder / layout.REPORT not in found:
         raise UserError(f"{folder}: it has no report; run snakemake first")
     return found
 

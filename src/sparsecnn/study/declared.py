@@ -6,6 +6,7 @@ from typing import Any
 
 from sparsecnn.study.claims import Claim
 from sparsecnn.study.comparisons import Comparison, Term, drop_terms
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import Cell, Results
 
 Side = Mapping[str, Any]
@@ -19,7 +20,7 @@ def declared_claims(config: Mapping[str, Any], first: int) -> list[Claim]:
             number,
             name.replace("_", " ").capitalize(),
             own["statement"],
-            f"{_words(own['more'])} minus {_words(own['than'])}",
+            _("{more} minus {than}").format(more=_words(own["more"]), than=_words(own["than"])),
             partial(_comparisons, own),
             source="study",
         )
@@ -34,8 +35,8 @@ def _comparisons(own: Mapping[str, Side], results: Results) -> list[Comparison]:
     for cell in results.cells:
         one, other = _cell(more, cell), _cell(than, cell)
         terms = (*_terms(more, one), *((-w, c, v) for w, c, v in _terms(than, other)))
-        name = str(one) if one == other else f"{one} against {other}"
-        found.append(Comparison(name, terms))
+        against = _("{one} against {other}").format(one=one, other=other)
+        found.append(Comparison(str(one) if one == other else against, terms))
     return list({comparison.name: comparison for comparison in found}.values())
 
 
@@ -54,10 +55,11 @@ def _terms(side: Side, cell: Cell) -> tuple[Term, ...]:
 
 def _words(side: Side) -> str:
     if "accuracy" in side:
-        what = f"the accuracy of {side['accuracy']}"
+        what = _("the accuracy of {variant}").format(variant=side["accuracy"])
     elif "drop" in side:
-        what = f"the drop under {side['drop']}"
+        what = _("the drop under {variant}").format(variant=side["drop"])
     else:
-        what = f"the gain of {side['gain'][0]} over {side['gain'][1]}"
+        variant, other = side["gain"]
+        what = _("the gain of {variant} over {other}").format(variant=variant, other=other)
     where = [side[key] for key in ("model", "regime") if key in side]
     return f"{what} ({', '.join(where)})" if where else what

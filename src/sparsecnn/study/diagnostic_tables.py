@@ -10,6 +10,7 @@ from typing import Any
 
 from sparsecnn.study.curves import extremes
 from sparsecnn.study.diagnostics import Diagnostics
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.text import markdown_table
 
@@ -36,8 +37,8 @@ def diagnostics_context(results: Results, diagnostics: Diagnostics | None) -> di
 def curvature_table(results: Results, diagnostics: Diagnostics) -> str:
     """Loss, gradient and both ends of the Hessian's spectrum of every dense network."""
     quantities = ("loss", "gradient_norm", "largest", "smallest")
-    header = ["Regime", "Network", "Loss", "Gradient norm", "Largest eigenvalue"]
-    header.append("Smallest, at most")
+    header = [_("Regime"), _("Network"), _("Loss"), _("Gradient norm"), _("Largest eigenvalue")]
+    header.append(_("Smallest, at most"))
     rows = [
         [*cell, *(_mean_sd(diagnostics.values(cell, DENSE, quantity)) for quantity in quantities)]
         for cell in results.cells
@@ -53,18 +54,23 @@ def convergence(results: Results, diagnostics: Diagnostics) -> str:
 
     residuals = [r / abs(e) for r, e in zip(every("residual"), every("largest"), strict=True) if e]
     steps, converged = every("iterations"), every("converged")
-    return (
-        f"Lanczos's method converged for {sum(converged):.0f} of {len(converged)} networks, after "
-        f"{min(steps):.0f} to {max(steps):.0f} products with the Hessian; the largest residual is "
-        f"{100 * max(residuals, default=0):.2g} % of its eigenvalue."
+    return _(
+        "Lanczos's method converged for {converged} of {n} networks, after {fewest} to {most} "
+        "products with the Hessian; the largest residual is {residual} % of its eigenvalue."
+    ).format(
+        converged=f"{sum(converged):.0f}",
+        n=len(converged),
+        fewest=f"{min(steps):.0f}",
+        most=f"{max(steps):.0f}",
+        residual=f"{100 * max(residuals, default=0):.2g}",
     )
 
 
 def quadratic_table(results: Results, diagnostics: Diagnostics) -> str:
     """Change of the loss by pruning, measured and as the quadratic model has it."""
     quantities = ("measured", "predicted", "first_order", "second_order")
-    header = ["Regime", "Network", "Variant", "Measured", "Predicted", "First order"]
-    header += ["Second order", "Error of the model (%)"]
+    header = [_("Regime"), _("Network"), _("Variant"), _("Measured"), _("Predicted")]
+    header += [_("First order"), _("Second order"), _("Error of the model (%)")]
     rows = []
     for cell in results.cells:
         for variant in diagnostics.variants:
@@ -87,13 +93,20 @@ def truth(results: Results, diagnostics: Diagnostics) -> list[str]:
             ]
             if all(errors):
                 before, after = map(fmean, errors)
-                change = (
-                    f"from {before:.0f} to {after:.0f} %" if least != most else f"{after:.0f} %"
+                change = _("from {before} to {after} %") if least != most else _("{number} %")
+                change = change.format(
+                    before=f"{before:.0f}", after=f"{after:.0f}", number=f"{after:.0f}"
                 )
                 parts.append(f"{change} ({model})")
         if parts:
-            said = f"goes, from {least} to {most}," if least != most else "is"
-            sentences.append(f"Under `{variant}` the model's error {said} {', '.join(parts)}.")
+            sentence = (
+                _("Under `{variant}` the model's error goes, from {least} to {most}, {changes}.")
+                if least != most
+                else _("Under `{variant}` the model's error is {changes}.")
+            )
+            sentences.append(
+                sentence.format(variant=variant, least=least, most=most, changes=", ".join(parts))
+            )
     return sentences
 
 
@@ -112,9 +125,18 @@ def growth(results: Results, diagnostics: Diagnostics) -> list[str]:
             first, last = next(iter(changed)), list(errors)[-1]
             worst = max(changed, key=lambda layer: changed[layer])
             parts.append(
-                f"under `{variant}` from {_percent(changed[first])} at `{first}` to "
-                f"{_percent(errors[last])} at the output `{last}`, the largest being "
-                f"{_percent(changed[worst])} at `{worst}`"
+                _(
+                    "under `{variant}` from {first_error} at `{first}` to {last_error} at the "
+                    "output `{last}`, the largest being {worst_error} at `{worst}`"
+                ).format(
+                    variant=variant,
+                    first=first,
+                    first_error=_percent(changed[first]),
+                    last=last,
+                    last_error=_percent(errors[last]),
+                    worst=worst,
+                    worst_error=_percent(changed[worst]),
+                )
             )
         if parts:
             sentences.append(f"{cell}: {'; '.join(parts)}.")
@@ -132,7 +154,10 @@ def growth_tables(results: Results, diagnostics: Diagnostics) -> list[str]:
             for kind in ("own", "accumulated")
         )
         layers = list(dict.fromkeys(layer for errors in accumulated.values() for layer in errors))
-        header = [cell.model, *(f"{variant} (alone)" for variant in diagnostics.variants)]
+        header = [
+            cell.model,
+            *(_("{variant} (alone)").format(variant=v) for v in diagnostics.variants),
+        ]
         rows = [
             [layer, *(_both(accumulated[v], own[v], layer) for v in diagnostics.variants)]
             for layer in layers
@@ -144,8 +169,8 @@ def growth_tables(results: Results, diagnostics: Diagnostics) -> list[str]:
 
 def conditioning_table(results: Results, diagnostics: Diagnostics) -> str:
     """Effective rank and condition of the layers' input Hessians, over the layers of a network."""
-    header = ["Regime", "Network", "Effective rank, median (% of columns)", "Lowest", "At"]
-    header += ["Condition, median", "Highest", "At"]
+    header = [_("Regime"), _("Network"), _("Effective rank, median (% of columns)"), _("Lowest")]
+    header += [_("At"), _("Condition, median"), _("Highest"), _("At")]
     rows = []
     for cell in results.cells:
         columns = diagnostics.along_depth(cell, DENSE, "columns")
@@ -166,7 +191,7 @@ def _both(accumulated: Mapping[str, float], own: Mapping[str, float], layer: str
 
 
 def _percent(share: float) -> str:
-    return f"{_short(100 * share)} %"
+    return _("{number} %").format(number=_short(100 * share))
 
 
 def _mean_sd(values: Sequence[float]) -> str:

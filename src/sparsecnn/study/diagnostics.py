@@ -10,6 +10,7 @@ from typing import Any
 from sparsecnn.errors import UserError
 from sparsecnn.study.comparisons import Comparison, Outcome
 from sparsecnn.study.config import budgets
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell
 from sparsecnn.study.statistics import holm, mean_over_seeds, mean_p_value
 
@@ -144,7 +145,7 @@ def compare_model_errors(
         ]
         per_seed = [sum(parts) for parts in zip(*terms, strict=True)]
         if len(per_seed) < 2:
-            raise ValueError("the quadratic model's error with two seeds or more")
+            raise ValueError(_("the quadratic model's error with two seeds or more"))
         differences.append(per_seed)
     adjusted = holm([mean_p_value(per_seed) for per_seed in differences])
     return [

@@ -21,6 +21,8 @@ from markupsafe import Markup
 from mdit_py_plugins.anchors import anchors_plugin
 from vl_convert import javascript_bundle
 
+from sparsecnn.study.language import gettext
+
 _DETAILS = re.compile(r"\s*(?:(?:</?details>|<summary>[^<]*</summary>)\s*)+")
 _Tokens = Sequence[Token]
 
@@ -60,7 +62,7 @@ def render_page(
         Values that the script draws as a chart, by the link of the figure that it replaces; None
         where there is nothing to draw, which the page then says.
     language
-        Of the report, as HTML names it.
+        Of the report, as HTML names it; the page's own words are in the present one.
     """
     parser = _parser()
     env = {"figures": figures, "charts": charts}
@@ -70,6 +72,7 @@ def render_page(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals["_"] = gettext
     return environment.from_string(template).render(
         language=language,
         title=next((h.text for h in headings if h.level == 1), ""),

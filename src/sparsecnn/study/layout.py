@@ -15,6 +15,10 @@ PRUNED = f"{NETWORK}/{{variant}}/pruned.safetensors"
 LAYERS = f"{NETWORK}/{{variant}}/layers.csv"
 DIAGNOSTICS = f"{NETWORK}/diagnostics.json"
 METRICS = f"{NETWORK}/{{network}}/metrics.json"
+REPORT = "report/report.md"
+PAGE = "report/report.html"
+TRANSLATED_REPORT = "report/report.{language}.md"
+TRANSLATED_PAGE = "report/report.{language}.html"
 
 
 class Training(NamedTuple):
@@ -48,6 +52,12 @@ def baselines(config: Mapping[str, Any]) -> str:
     """Name of the study whose dataset, calibration sets and dense networks are used."""
     name: str = config["baselines"] or config["study"]
     return name
+
+
+def reports(config: Mapping[str, Any]) -> dict[str, str]:
+    """The report in each of its languages, the first under the plain name."""
+    first, *others = config["report"]["language"]
+    return {first: REPORT} | {own: TRANSLATED_REPORT.format(language=own) for own in others}
 
 
 def tensor_files(root: Path, config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

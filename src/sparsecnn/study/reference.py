@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.text import escaped
 
@@ -73,25 +74,28 @@ def differences(results: Results, published: Mapping[Cell, Published]) -> list[s
     found = []
     label = results.rows[0].dataset
     if label != DATA:
-        found.append(f"data: {escaped(label)} here, {DATA} there")
+        here = escaped(label)
+        found.append(_("data: {here} here, {there} there").format(here=here, there=DATA))
     narrow = sorted({f"{row.model} {row.width:g}" for row in rows if row.width != 1})
     if narrow:
-        found.append(f"width of the networks: {', '.join(narrow)} here, 1 there")
+        words = _("width of the networks: {here} here, 1 there")
+        found.append(words.format(here=", ".join(narrow)))
     budgets = [
-        f"{cell} {results.epochs(cell)} here, {published[cell].epochs} there"
+        _("{cell} {here} here, {there} there").format(
+            cell=cell, here=results.epochs(cell), there=published[cell].epochs
+        )
         for cell in cells
         if not _within(results.epochs(cell), published[cell].epochs)
     ]
     if budgets:
-        found.append(f"epochs: {'; '.join(budgets)}")
+        found.append(_("epochs: {differences}").format(differences="; ".join(budgets)))
     patterns = sorted({row.pattern for row in rows if row.pattern != "2:4"})
     if patterns:
-        found.append(f"pattern: {', '.join(patterns)} here, 2:4 there")
+        found.append(_("pattern: {here} here, 2:4 there").format(here=", ".join(patterns)))
     layouts = sorted({row.layout for row in rows if row.layout != LAYOUT})
     if layouts:
-        found.append(
-            f"groups of a convolution's weights: {', '.join(layouts)} here, {LAYOUT} there"
-        )
+        words = _("groups of a convolution's weights: {here} here, {there} there")
+        found.append(words.format(here=", ".join(layouts), there=LAYOUT))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Render report.md: facts from the results, words from the template."""
+"""Render report.md: facts from the results, words from the template, in the present language."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,11 @@ from sparsecnn.study.config import budgets
 from sparsecnn.study.curves import extremes, is_curve
 from sparsecnn.study.diagnostic_tables import diagnostics_context
 from sparsecnn.study.diagnostics import Diagnostics
+from sparsecnn.study.language import gettext, ngettext
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published, differences, imitations, shared_methods
-from sparsecnn.study.text import escaped, signed
+from sparsecnn.study.text import anchor, escaped, signed
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -44,7 +46,11 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    environment.filters["anchor"] = anchor
     environment.globals["comparisons_table"] = tables.comparisons_table
     return environment.from_string(template).render(context)
 
@@ -58,6 +64,8 @@ def report_context(
     reference: Mapping[Cell, Published],
     figures: Mapping[str, str],
     config: Mapping[str, Any],
+    name: str,
+    others: Mapping[str, str],
     diagnostics: Diagnostics | None = None,
 ) -> dict[str, Any]:
     """Everything the template shows, as plain values.
@@ -71,23 +79,24 @@ def report_context(
         `ablation`, `budgets`; with diagnostics `quadratic_model` and `accumulation`).
     config
         The whole validated configuration.
+    name
+        Of the report's file.
+    others
+        Link of the report in each other language, by what the language calls itself.
     diagnostics
         Of the study; None if it measures accuracy alone.
     """
-    variants, n_seeds = shared_methods(results, reference), len(results.seeds)
+    variants = shared_methods(results, reference)
     imitated = imitations(results, variants)
     ablation = _ablation(results, config) if is_ablation(results) else None
     return {
         "results": results,
         "label": escaped(results.rows[0].dataset),
-        "whiskers": "whiskers from seed to seed" if n_seeds == 2 else "whiskers are 95 % intervals",
-        "bands": "bands from seed to seed" if n_seeds == 2 else "bands are 95 % intervals",
-        "of_every_network": (
-            "of the least and the most trained networks"
-            if is_curve(results)
-            else "of every network and training budget"
-        ),
+        "measured_on": _measured_on(results),
+        **_shown_in_figures(results),
         "config": config,
+        "name": name,
+        "others": others,
         "budgets": {name: budgets(regime) for name, regime in config["regimes"].items()},
         "trainings": trainings(config),
         "dataset": dataset,
@@ -120,6 +129,35 @@ def report_context(
     }
 
 
+def _measured_on(results: Results) -> str:
+    """Images and seeds behind the numbers of a table, as a clause."""
+    clause = (
+        _("{data}, {images} test images, one seed")
+        if len(results.seeds) == 1
+        else _("{data}, {images} test images, means of {n} seeds")
+    )
+    return clause.format(
+        data=escaped(results.rows[0].dataset), images=f"{results.n_test:,}", n=len(results.seeds)
+    )
+
+
+def _shown_in_figures(results: Results) -> dict[str, str]:
+    """What the whiskers and bands are, as clauses, and what the figure of accuracies shows."""
+    whiskers, bands = _("whiskers are 95 % intervals"), _("bands are 95 % intervals")
+    if len(results.seeds) == 2:
+        whiskers, bands = _("whiskers from seed to seed"), _("bands from seed to seed")
+    accuracy_shown = (
+        _("Top-1 accuracy of the least and the most trained networks, dense and pruned; {whiskers}")
+        if is_curve(results)
+        else _("Top-1 accuracy of every network and training budget, dense and pruned; {whiskers}")
+    )
+    return {
+        "whiskers": whiskers,
+        "bands": bands,
+        "accuracy_shown": accuracy_shown.format(whiskers=whiskers),
+    }
+
+
 def _ablation(results: Results, config: Mapping[str, Any]) -> dict[str, Any]:
     """Tables of a study with many variants; `base` and `gains` are None without a plain row."""
     rows, cells = ingredients(config), largest_budget(results)
@@ -140,36 +178,42 @@ def trainings(config: Mapping[str, Any]) -> dict[str, str]:
     used = {regime["recipe"] for regime in config["regimes"].values()}
     recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
     if len(recipes) == 1:
-        return {"Training": _in_words(*recipes.values())}
+        return {_("Training"): _in_words(*recipes.values())}
     regimes = {
         name: [regime for regime, own in config["regimes"].items() if own["recipe"] == name]
         for name in recipes
     }
     return {
-        f"Training, recipe `{name}` ({', '.join(f'`{regime}`' for regime in regimes[name])})": words
-        for name, words in ((name, _in_words(recipe)) for name, recipe in recipes.items())
+        _("Training, recipe `{name}` ({regimes})").format(
+            name=name, regimes=", ".join(f"`{regime}`" for regime in regimes[name])
+        ): _in_words(recipe)
+        for name, recipe in recipes.items()
     }
 
 
 def _in_words(recipe: Mapping[str, Any]) -> str:
-    schedule = {
-        "cosine_per_epoch": "with cosine decay to zero",
-        "triangular": f"reached after {recipe['warmup']:.0%} of the steps, on straight lines from "
-        "and to zero",
-    }[recipe["schedule"]]
-    nesterov = "Nesterov " if recipe["nesterov"] else ""
-    spared = "" if recipe["decay_norm_and_bias"] else " (none on biases and batch norm)"
+    schedules = {
+        "cosine_per_epoch": _("SGD, learning rate {learning_rate} with cosine decay to zero"),
+        "triangular": _(
+            "SGD, learning rate {learning_rate} reached after {warmup} of the steps, on straight "
+            "lines from and to zero"
+        ),
+    }
     parts = [
-        f"SGD, learning rate {recipe['learning_rate']} {schedule}",
-        f"{nesterov}momentum {recipe['momentum']}",
-        f"weight decay {recipe['weight_decay']}{spared}",
-        f"batches of {recipe['batch_size']}",
-        f"label smoothing {recipe['label_smoothing']}" if recipe["label_smoothing"] else "",
-        f"random crops with {recipe['crop_padding']} pixels of padding"
-        + (" and horizontal flips" if recipe["horizontal_flip"] else ""),
-        f"cutout of {recipe['cutout']} pixels" if recipe["cutout"] else "",
+        schedules[recipe["schedule"]],
+        _("Nesterov momentum {momentum}") if recipe["nesterov"] else _("momentum {momentum}"),
+        _("weight decay {weight_decay}")
+        if recipe["decay_norm_and_bias"]
+        else _("weight decay {weight_decay} (none on biases and batch norm)"),
+        _("batches of {batch_size}"),
+        _("label smoothing {label_smoothing}") if recipe["label_smoothing"] else "",
+        _("random crops with {crop_padding} pixels of padding and horizontal flips")
+        if recipe["horizontal_flip"]
+        else _("random crops with {crop_padding} pixels of padding"),
+        _("cutout of {cutout} pixels") if recipe["cutout"] else "",
     ]
-    return ", ".join(part for part in parts if part)
+    values = {**recipe, "warmup": f"{recipe['warmup']:.0%}"}
+    return ", ".join(part.format(**values) for part in parts if part)
 
 
 def _labels(config: Mapping[str, Any]) -> dict[str, str]:
@@ -199,30 +243,55 @@ def answer(results: Results) -> str:
     }
     mean = {variant: fmean(of_cell.values()) for variant, of_cell in cost.items()}
     kindest, harshest = min(cost, key=lambda v: mean[v]), max(cost, key=lambda v: mean[v])
-    over = f" on average over {len(results.cells)} cells" if len(results.cells) > 1 else ""
-    sentence = (
-        f"Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by "
-        f"{signed(-mean[kindest])} points{over}{_worst(cost[kindest])}"
+    sentences = {
+        # Of one network or several, of one variant or several.
+        (False, False): _(
+            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points "
+            "({cell})."
+        ),
+        (False, True): _(
+            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points "
+            "({cell}); `{harshest}` by {most} points ({cell})."
+        ),
+        (True, False): _(
+            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points on "
+            "average over {n} cells (at worst {worst_of_least})."
+        ),
+        (True, True): _(
+            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points on "
+            "average over {n} cells (at worst {worst_of_least}); `{harshest}` by {most} points "
+            "(at worst {worst_of_most})."
+        ),
+    }
+    return sentences[len(results.cells) > 1, kindest != harshest].format(
+        kindest=kindest,
+        harshest=harshest,
+        least=signed(-mean[kindest]),
+        most=signed(-mean[harshest]),
+        n=len(results.cells),
+        cell=results.cells[0],
+        worst_of_least=_worst(cost[kindest]),
+        worst_of_most=_worst(cost[harshest]),
     )
-    if kindest == harshest:
-        return f"{sentence}."
-    change = f"{signed(-mean[harshest])} points{_worst(cost[harshest])}"
-    return f"{sentence}; `{harshest}` by {change}."
 
 
 def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
     """A sentence: how many claims of the reference study, and of this one, are reproduced."""
     sentences = []
-    for source, whose in (("reference", "the reference study's"), ("study", "this study's own")):
+    for source, sentence in (
+        ("reference", _("Of the reference study's {n} claims, {verdicts}.")),
+        ("study", _("Of this study's own {n} claims, {verdicts}.")),
+    ):
         made = [claim for claim in claims if claim["source"] == source]
         parts = []
         for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE):
             numbers = [str(claim["number"]) for claim in made if claim["verdict"] == verdict]
             if numbers:
-                verb = "is" if len(numbers) == 1 else "are"
-                parts.append(f"{len(numbers)} {verb} {verdict} ({', '.join(numbers)})")
+                n = len(numbers)
+                part = ngettext("{n} is {verdict} ({claims})", "{n} are {verdict} ({claims})", n)
+                parts.append(part.format(n=n, verdict=_(verdict), claims=", ".join(numbers)))
         if parts:
-            sentences.append(f"Of {whose} {len(made)} claims, {', '.join(parts)}.")
+            sentences.append(sentence.format(n=len(made), verdicts=", ".join(parts)))
     return " ".join(sentences)
 
 
@@ -244,22 +313,28 @@ def left_dense(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 def _worst(cost: Mapping[Cell, float]) -> str:
     cell = max(cost, key=lambda cell: cost[cell])
-    return f" (at worst {signed(-cost[cell])}: {cell})" if len(cost) > 1 else f" ({cell})"
+    return f"{signed(-cost[cell])}: {cell}"
 
 
 def _class_counts(dataset: Mapping[str, Any]) -> dict[str, str]:
     counts = {}
     for split, of_class in dataset["class_counts"].items():
         low, high = min(of_class.values()), max(of_class.values())
-        counts[split] = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        of_each = "{low}" if low == high else _("{low} to {high}")
+        counts[split] = of_each.format(low=f"{low:,}", high=f"{high:,}")
     return counts
 
 
 def _warnings(results: Results) -> list[str]:
     return [
-        f"{cell}: the dense network did not learn; its accuracy of "
-        f"{accuracy(results, cell, DENSE).value:.2f} % cannot be told from chance "
-        f"({results.chance:.2f} %), so what pruning does to it means nothing."
+        _(
+            "{cell}: the dense network did not learn; its accuracy of {accuracy} % cannot be told "
+            "from chance ({chance} %), so what pruning does to it means nothing."
+        ).format(
+            cell=cell,
+            accuracy=f"{accuracy(results, cell, DENSE).value:.2f}",
+            chance=f"{results.chance:.2f}",
+        )
         for cell in results.cells
         if at_chance(results, cell, DENSE)
     ]
@@ -278,27 +353,38 @@ def _limits(results: Results) -> list[str]:
     n, limits = len(results.seeds), []
     if n == 1:
         limits.append(
-            "One seed: the intervals tell how well the test set pins down these very networks. "
-            "How much newly trained networks would differ is not known."
+            _(
+                "One seed: the intervals tell how well the test set pins down these very networks. "
+                "How much newly trained networks would differ is not known."
+            )
         )
     else:
         limits.append(
-            f"Intervals are over {n} seeds and one fixed test set of {results.n_test:,} images; "
-            "another test set would move all numbers together."
+            _(
+                "Intervals are over {n} seeds and one fixed test set of {images} images; another "
+                "test set would move all numbers together."
+            ).format(n=n, images=f"{results.n_test:,}")
         )
     if n == 2:
         limits.append(
-            "Two seeds: Student's t with one degree of freedom makes the intervals 12.7 standard "
-            "errors wide to either side, so that only large differences can be settled."
+            _(
+                "Two seeds: Student's t with one degree of freedom makes the intervals 12.7 "
+                "standard errors wide to either side, so that only large differences can be "
+                "settled."
+            )
         )
     if len(results.regimes) == 1:
-        limits.append("One training regime: nothing can be said of the effect of training longer.")
+        limits.append(
+            _("One training regime: nothing can be said of the effect of training longer.")
+        )
     if len(results.models) == 1:
-        limits.append("One network: nothing can be said of the effect of the architecture.")
+        limits.append(_("One network: nothing can be said of the effect of the architecture."))
     if any(row.width < 1 for row in results.rows):
         limits.append(
-            "Some networks are narrower than published ones, which leaves pruning less redundancy "
-            "to remove."
+            _(
+                "Some networks are narrower than published ones, which leaves pruning less "
+                "redundancy to remove."
+            )
         )
-    limits.append("The speed of the pruned networks is not measured here.")
+    limits.append(_("The speed of the pruned networks is not measured here."))
     return limits

@@ -18,6 +18,7 @@ from sparsecnn.study.ablation import (
 )
 from sparsecnn.study.comparisons import accuracy, drop, winner
 from sparsecnn.study.curves import curve_of
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published
 from sparsecnn.study.statistics import Estimate, holm
@@ -47,8 +48,8 @@ def main_table(results: Results) -> str:
 
 def full_table(results: Results) -> str:
     """Accuracy and drop of every cell and variant with deviation, interval and n."""
-    header = ["Regime", "Network", "Variant", "Top-1 (%)", "95 % interval"]
-    header += ["Drop (points)", "95 % interval", "n"]
+    header = [_("Regime"), _("Network"), _("Variant"), _("Top-1 (%)"), _("95 % interval")]
+    header += [_("Drop (points)"), _("95 % interval"), "n"]
     rows = []
     for cell in results.cells:
         for variant in (DENSE, *results.variants):
@@ -69,10 +70,15 @@ def curve_table(results: Results) -> str:
     for model in results.models:
         cells = curve_of(results, model)
         header = [model, *(f"{results.epochs(cell)}" for cell in cells)]
-        rows = [["dense (%)", *(f"{accuracy(results, c, DENSE).value:.2f}" for c in cells)]]
+        rows = [
+            [
+                _("{network} (%)").format(network=DENSE),
+                *(f"{accuracy(results, c, DENSE).value:.2f}" for c in cells),
+            ]
+        ]
         for variant in shown(results):
             row = [signed(-drop(results, cell, variant).value) for cell in cells]
-            rows.append([f"{variant} (points)", *row])
+            rows.append([_("{variant} (points)").format(variant=variant), *row])
         blocks.append(markdown_table(header, rows))
     return "\n\n".join(blocks)
 
@@ -83,16 +89,16 @@ def ablation_table(results: Results, rows: Sequence[Ingredient]) -> str:
     Means over the networks at the largest budget, in points.
     """
 
-    def text(_: Column, variant: str) -> str:
+    def text(column: Column, variant: str) -> str:
         return signed(-mean_drop(results, variant).value)
 
-    return _by_column("Pruning", rows, text)
+    return _by_column(_("Pruning"), rows, text)
 
 
 def ablation_by_network(results: Results, rows: Sequence[Ingredient], cell: Cell) -> str:
     """The same for one network."""
 
-    def text(_: Column, variant: str) -> str:
+    def text(column: Column, variant: str) -> str:
         return signed(-drop(results, cell, variant).value)
 
     return _by_column(cell.model, rows, text)
@@ -121,13 +127,14 @@ def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) 
         words = f"{signed(gain.value)} {_signed_interval(gain)}"
         return f"**{words}**" if variant in settled else words
 
-    return _by_column(f"Against {base.label}", others, text)
+    return _by_column(_("Against {base}").format(base=base.label), others, text)
 
 
 def corrections_table(results: Results, steps: Sequence[Correction]) -> str:
     """Change of accuracy with the reference's solver and with its faults put right."""
     cells = largest_budget(results)
-    header = ["Solver", *(cell.model for cell in cells), "Mean", "Gain", "95 % interval"]
+    header = [_("Solver"), *(cell.model for cell in cells), _("Mean"), _("Gain")]
+    header.append(_("95 % interval"))
     lines = []
     for step in steps:
         line = [step.label]
@@ -141,11 +148,12 @@ def corrections_table(results: Results, steps: Sequence[Correction]) -> str:
 
 def variants_table(results: Results, labels: Mapping[str, str]) -> str:
     """What each variant is; `labels` tell method and options of a variant in words."""
-    header = ["Variant", "Method", "Pattern", "Groups along", "Coverage", "Batch norm re-estimated"]
+    header = [_("Variant"), _("Method"), _("Pattern"), _("Groups along"), _("Coverage")]
+    header.append(_("Batch norm re-estimated"))
     rows = []
     for variant in results.variants:
         row = next(row for row in results.rows if row.variant == variant)
-        again = "yes" if row.bn_recalibrated else "no"
+        again = _("yes") if row.bn_recalibrated else _("no")
         method = labels.get(variant, row.method)
         rows.append([variant, method, row.pattern, row.layout, row.coverage, again])
     return markdown_table(header, rows, left=len(header))
@@ -153,8 +161,8 @@ def variants_table(results: Results, labels: Mapping[str, str]) -> str:
 
 def pruning_table(results: Results) -> str:
     """Zeros and pruning time of every network and variant, means over budgets and seeds."""
-    header = ["Network", "Variant", "Zeros, pruned layers (%)", "Zeros, all layers (%)"]
-    header.append("Pruning time (s)")
+    header = [_("Network"), _("Variant"), _("Zeros, pruned layers (%)")]
+    header += [_("Zeros, all layers (%)"), _("Pruning time (s)")]
     rows = []
     for model in results.models:
         for variant in results.variants:
@@ -181,17 +189,17 @@ def reference_table(
 
     `variants` and `imitations` map published methods to variants of ours.
     """
-    header = ["Regime", "Network", "Source", "Epochs", "Baseline"]
-    header += [f"{method} (drop)" for method in variants]
+    header = [_("Regime"), _("Network"), _("Source"), _("Epochs"), _("Baseline")]
+    header += [_("{variant} (drop)").format(variant=method) for method in variants]
     rows = []
     for cell in results.cells:
         if cell not in published:
             continue
         theirs = published[cell]
-        theirs_row = [*cell, "reference", theirs.epochs, f"{theirs.dense:.2f}"]
+        theirs_row = [*cell, _("reference"), theirs.epochs, f"{theirs.dense:.2f}"]
         theirs_row += [f"{top1:.2f} ({signed(-lost)})" for top1, lost in theirs.pruned(variants)]
         rows.append(theirs_row)
-        for source, ours in (("this study", variants), ("imitation", imitations)):
+        for source, ours in ((_("this study"), variants), (_("imitation"), imitations)):
             if ours:
                 row = [*cell, source, str(results.epochs(cell))]
                 row.append(f"{accuracy(results, cell, DENSE).value:.2f}")
@@ -208,12 +216,12 @@ def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for claim in claims:
         tested = claim["effect"] is not None
-        effect = signed(claim["effect"]) if tested else "not measured"
+        effect = signed(claim["effect"]) if tested else _("not measured")
         interval = f"[{signed(claim['low'])}, {signed(claim['high'])}]" if tested else ""
-        rows.append([str(claim["number"]), claim["title"], claim["verdict"], effect, interval])
-    return markdown_table(
-        ["#", "Claim", "Verdict", "Effect (points)", "95 % interval"], rows, left=3
-    )
+        verdict = claim["verdict"]
+        rows.append([str(claim["number"]), claim["title"], _(verdict), effect, interval])
+    header = ["#", _("Claim"), _("Verdict"), _("Effect (points)"), _("95 % interval")]
+    return markdown_table(header, rows, left=3)
 
 
 def comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -228,13 +236,13 @@ def comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
         ]
         for comparison in comparisons
     ]
-    header = ["Comparison", "Effect (points)", "95 % interval", "p (Holm)", "n"]
+    header = [_("Comparison"), _("Effect (points)"), _("95 % interval"), "p (Holm)", "n"]
     return markdown_table(header, rows)
 
 
 def _main(results: Results, *, bold: bool) -> tuple[list[str], list[list[str]]]:
-    header = ["Regime", "Network", "Epochs", "Baseline"]
-    header += [f"{variant} (drop)" for variant in results.variants]
+    header = [_("Regime"), _("Network"), _("Epochs"), _("Baseline")]
+    header += [_("{variant} (drop)").format(variant=variant) for variant in results.variants]
     rows = []
     for cell in results.cells:
         best = winner(results, cell) if bold else None
@@ -247,7 +255,7 @@ def _main(results: Results, *, bold: bool) -> tuple[list[str], list[list[str]]]:
 
 
 def _by_variant(results: Results) -> tuple[list[str], list[list[str]]]:
-    header = ["Variant", *map(str, results.cells)]
+    header = [_("Variant"), *map(str, results.cells)]
     dense = [f"{accuracy(results, cell, DENSE).value:.2f}" for cell in results.cells]
     rows = [
         [variant, *(_top1_and_drop(results, cell, variant) for cell in results.cells)]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from unicodedata import east_asian_width
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -18,6 +19,11 @@ def p_text(p: float) -> str:
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in a table too: on one line, without HTML or markup."""
     return re.sub(r"([\\`*_\[\]<>|&~$])", r"\\\1", " ".join(text.split()))
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading: ``Run it again`` is at ``#run-it-again``."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def markdown_table(
@@ -55,11 +61,17 @@ def _left_columns(left: int | Sequence[int], n: int) -> list[bool]:
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
-    return [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    return [max(3, *map(_columns, column)) for column in zip(*lines, strict=True)]
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes; Hangul and the like take two each."""
+    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int], is_left: Sequence[bool]) -> list[str]:
+    spaces = [" " * (width - _columns(text)) for text, width in zip(line, widths, strict=True)]
     return [
-        text.ljust(width) if to_left else text.rjust(width)
-        for text, width, to_left in zip(line, widths, is_left, strict=True)
+        text + space if to_left else space + text
+        for text, space, to_left in zip(line, spaces, is_left, strict=True)
     ]
