@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, file_sha256, write_json
 from sparsecnn.job import run_job
-from sparsecnn.study.claims import CLAIMS, judge
+from sparsecnn.study.claims import CLAIMS
 from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.diagnostics import read_diagnostics
+from sparsecnn.study.judging import judge
 from sparsecnn.study.metrics import read_results
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from sparsecnn.artifacts import check_parents, file_sha256, read_json, read_table, write_text
 from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
-from sparsecnn.study.claims import CLAIMS, judge
+from sparsecnn.study.claims import CLAIMS
 from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.diagnostics import read_diagnostics
+from sparsecnn.study.judging import judge
 from sparsecnn.study.language import NAMES, speaking
 from sparsecnn.study.metrics import read_results
 from sparsecnn.study.reference import read_reference

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from sparsecnn.artifacts import Manifest
-from sparsecnn.study.claims import judge
 from sparsecnn.study.config import budgets, complete_config
 from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.diagnostics import Diagnostics, collect_diagnostics
+from sparsecnn.study.judging import judge
 from sparsecnn.study.language import NAMES, speaking
 from sparsecnn.study.metrics import Results, collect, provenance
 from sparsecnn.study.reference import read_reference

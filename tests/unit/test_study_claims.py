@@ -4,7 +4,7 @@ from statistics import fmean
 import pytest
 from study_example import BUDGETS, metric, published_results, results
 
-from sparsecnn.study.claims import CLAIMS, judge
+from sparsecnn.study.claims import CLAIMS
 from sparsecnn.study.comparisons import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
@@ -13,6 +13,7 @@ from sparsecnn.study.comparisons import (
     winner,
 )
 from sparsecnn.study.declared import declared_claims
+from sparsecnn.study.judging import judge
 from sparsecnn.study.metrics import Cell, Results
 
 A, B = "under_trained", "fully_trained"

@@ -138,6 +138,7 @@ EDITS = [
     ("src/sparsecnn/study/diagnostic_figures.py", {"figures": 1, "report": 1, "page": 1}),
     ("src/sparsecnn/study/diagnostic_tables.py", {"report": 1, "page": 1}),
     ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/judging.py", {"claims": 1, "report": 1, "page": 1}),
     ("src/sparsecnn/pruning/sparsegpt.py", {"prune": 4, "evaluate": 4, "diagnose": 2, **REPORTING}),
     ("src/sparsecnn/pruning/moments.py", {"prune": 6, "evaluate": 6, "diagnose": 2, **REPORTING}),
     ("src/sparsecnn/pruning/wanda.py", {}),
