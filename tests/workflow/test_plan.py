@@ -39,7 +39,7 @@ def test_one_more_seed_is_planned_by_what_was_recorded(finished):
     assert "unknown" not in text
     chain = re.search(r"^Longest chain, .*: (.*)", text, re.M)[1]
     assert chain.startswith("train custom_cnn 2 > prune custom_cnn 2 ")
-    assert chain.endswith(" > collect > figures > report")
+    assert chain.endswith(" > collect > figures > report > page")
     assert re.search(r"^Disk: \d+ MB, of which \d+ MB are there", text, re.M)
     assert text.splitlines()[-4].split() == ["Jobs", "at", "once", "Wall", "time"]
 
@@ -47,7 +47,7 @@ def test_one_more_seed_is_planned_by_what_was_recorded(finished):
 def test_a_study_of_which_nothing_ran_is_of_unknown_length(fresh):
     run = plan(fresh, TINY)
     assert run.returncode == 0, run.stderr
-    assert stages(run.stdout)["total"] == (22, 0, 22)
+    assert stages(run.stdout)["total"] == (25, 0, 25)
     assert "Wall time: unknown" in run.stdout
     assert "No job like them has left a benchmark yet" in run.stdout
 
