@@ -68,7 +68,7 @@ def test_pointing_at_a_mark_shows_exact_numbers_seeds_and_folder(visit, project,
     ("name", "said"),
     [
         ("quadratic_model", r"measured\s+-?[\d.e-]+\s+quadratic model\s+-?[\d.e-]+"),
-        ("accumulation", r"layer\s+features\.\d+\s+mean\s+[\d.e-]+ %"),
+        ("accumulation", r"layer\s+\w+\.\d+\s+mean\s+[\d.e-]+ %"),
     ],
 )
 def test_pointing_at_a_diagnosis_shows_what_was_measured(visit, report, name, said):
