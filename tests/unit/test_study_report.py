@@ -23,6 +23,7 @@ from study_example import (
 
 from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
 from sparsecnn.errors import UserError
+from sparsecnn.study.judging import judge
 from sparsecnn.study.lineage import Lineage
 from sparsecnn.study.metrics import Cell, table_rows
 from sparsecnn.study.reference import differences, read_reference
@@ -352,3 +353,22 @@ def test_the_options_of_a_variant_are_told():
     variants = {"magnitude": {"method": "magnitude"}, "sparsegpt": refit}
     text = report(table, settings={**defaults, "variants": variants})
     assert re.search(r"^\| sparsegpt +\| sparsegpt \+ refit +\|", text, re.M)
+
+
+def test_every_number_of_the_prose_is_found_again_in_metrics_or_claims():
+    """In sentences: means and extremes of drops, and the effects and intervals of claims."""
+    table, judged = results(), judge(results())
+    text = report(table)
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    found = {float(n) for n in re.findall(r"[-+]\d+\.\d{2}(?= points|[,;\]:])", prose)}
+    drops = {
+        variant: [fmean(row.drop for row in table.of(cell, variant)) for cell in table.cells]
+        for variant in table.variants
+    }
+    known = {-value for own in drops.values() for value in (fmean(own), max(own))}
+    for claim in judged:
+        for comparison in claim["comparisons"]:
+            known |= {comparison[key] for key in ("effect", "low", "high")}
+    assert len(found) > 20
+    for number in found:
+        assert any(abs(number - value) < 0.005001 for value in known), number
