@@ -184,6 +184,14 @@ def test_the_pages_parts_rerun_the_page_alone(edited, reruns, name):
     reruns(f"edit of report/{name}", {"page": 1})
 
 
+def test_an_edit_of_a_catalogue_reruns_report_and_page(edited, reruns):
+    path = "report/locale/ko.po"
+    project = edited(path, lambda text: text.replace('msgstr "목차"', 'msgstr "차례"'))
+    assert project.planned() == {"report": 1, "page": 1}
+    reruns(f"edit of {path}", {"report": 1, "page": 1})
+    assert set(project.planned(study=TINY | {"report": {"language": ["en"]}})) == {"report", "page"}
+
+
 NEW_SETTINGS = [
     ("a seed", TINY | {"seeds": [0, 1]}, TRAINED | {"calibrate": 1}),
     (
