@@ -21,27 +21,26 @@ from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_config
 
 
-def check_files(*paths):
-    """Name the place of a mistake, which Snakemake's own reader does not."""
-    for path in paths:
-        try:
-            read_config(Path(path))
-        except UserError as error:
-            raise WorkflowError(f"wrong configuration\n{error}") from None
-
-
-def checked_config():
-    schema = Path(workflow.basedir) / "schemas/config.schema.yaml"
+def checked(read, *arguments):
+    """What `read` returns; its mistakes as Snakemake shows them, without a traceback."""
     try:
-        return complete_config(config, yaml.safe_load(schema.read_text()))
+        return read(*arguments)
     except UserError as error:
         raise WorkflowError(f"wrong configuration\n{error}") from None
 
 
-check_files(Path(workflow.basedir) / "config.yaml", *workflow.configfiles)
+# Names the place of a mistake, which Snakemake's own reader does not. JSON is left to that: with
+# tabs it is no YAML.
+for path in [Path(workflow.basedir) / "config.yaml", *map(Path, workflow.configfiles)]:
+    if path.suffix != ".json":
+        checked(read_config, path)
 
 
 configfile: Path(workflow.basedir) / "config.yaml"
 
 
-study = checked_config()
+study = checked(
+    complete_config,
+    config,
+    yaml.safe_load((Path(workflow.basedir) / "schemas/config.schema.yaml").read_text()),
+)
