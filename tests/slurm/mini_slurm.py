@@ -156,14 +156,29 @@ class MiniSlurm:
             stop(self._munged.pid)
             self._munged.wait()
 
+    def pause(self, number, script):
+        """Hold a job's script where it is; whatever signal Slurm sends lets it go on first."""
+        held = [p for p in self._processes_of_jobs([str(number)]) if runs(p, script)]
+        assert held, f"job {number} runs no {script}"
+        for process in held:
+            process.suspend()
+
+    def resume(self, number):
+        for process in self._processes_of_jobs([str(number)]):
+            process.resume()
+
     def _kill_jobs(self, numbers):
-        """Kill every process of these jobs of this cluster, wherever it hangs in the tree."""
-        for process in psutil.process_iter(["environ"]):
+        for process in self._processes_of_jobs(numbers):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _processes_of_jobs(self, numbers):
+        """Every process of these jobs of this cluster, wherever it hangs in the tree."""
+        for process in psutil.process_iter(["environ", "cmdline"]):
             own = process.info["environ"] or {}
             ours = own.get("SLURM_CONF") == self.env["SLURM_CONF"]
             if ours and own.get("SLURM_JOB_ID") in numbers:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+                yield process
 
     def state(self, node):
         try:
@@ -217,6 +232,10 @@ def processes_of(pid):
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def runs(process, script):
+    return any(part.endswith(script) for part in process.info["cmdline"] or ())
 
 
 def stop(pid):

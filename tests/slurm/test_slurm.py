@@ -20,19 +20,19 @@ pytestmark = pytest.mark.slurm
 
 VARIANTS = {"magnitude": None, "magnitude_bn": None, "sparsegpt_bn": None}
 STUDY = TINY | {"variants": TINY["variants"] | VARIANTS, "device": "auto"}
-# Trainings of many seconds, so that something can happen to them.
+# Trainings of several seconds, so that something can happen to them.
 LONG = STUDY | {
     "regimes": {
         "under_trained": None,
         "fully_trained": None,
-        "only": {"recipe": "small", "custom_cnn": 25},
+        "only": {"recipe": "small", "custom_cnn": 10},
     },
     "seeds": [0, 1],
     "device": "cpu",
 }
 ONE = LONG | {"seeds": [0]}
-RUN = "results/tiny/custom_cnn/small/epochs-25/seed-{}"
-LOG = "logs/tiny/custom_cnn/small/epochs-25/seed-{}/train.log"
+RUN = "results/tiny/custom_cnn/small/epochs-10/seed-{}"
+LOG = "logs/tiny/custom_cnn/small/epochs-10/seed-{}/train.log"
 PROFILE = ("--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "2")
 
 
@@ -99,10 +99,16 @@ def contents(project):
 
 
 def training(slurm, project, seed, epoch=2):
-    """Number of the job that trains with a seed, once it has saved this epoch."""
+    """Number of the job that trains with a seed, once it has saved this epoch.
+
+    The training is held there: it must not end before what befalls it, and a job that ends well
+    after its time is over is a timeout to Slurm.
+    """
     folder = project / RUN.format(seed) / "checkpoints"
     wait_for(lambda: list(folder.glob(f"epoch-*{epoch}-step-0000000.*")), "a checkpoint", 240)
-    return next(n for n, comment in slurm.jobs().items() if comment.endswith(f"_{seed}"))
+    number = next(n for n, comment in slurm.jobs().items() if comment.endswith(f"_{seed}"))
+    slurm.pause(number, "train.py")
+    return number
 
 
 def dense(project, seed):
@@ -181,9 +187,10 @@ def test_a_job_over_its_memory_and_then_over_its_time(slurm, submit, prepared, u
 
 def test_a_killed_snakemake_does_not_train_again(slurm, submit, prepared, undisturbed):
     run = submit(prepared, ONE, "--until", "train")
-    training(slurm, prepared, 0)
+    number = training(slurm, prepared, 0)
     run.process.kill()
     run.process.wait()
+    slurm.resume(number)
     wait_for(lambda: not slurm.jobs(), "the end of the job that was left", 240)
     trained = dense(prepared, 0)
     assert trained.content == dense(undisturbed, 0).content
