@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from sparsecnn.data.augmentation import normalize
 from sparsecnn.data.dataset import Normalization
+from sparsecnn.float64 import sum_in_float64
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,19 @@ def evaluate(
     """
     model.to(device).to(memory_format=torch.channels_last).eval()
     correct = torch.zeros(num_classes, dtype=torch.int64, device=device)
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    losses = []
     # Only now: a model moved in inference mode could not be trained any more.
     with torch.inference_mode():
         for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             target = target.to(device)
             inputs = normalize(batch.to(device), normalization)
             logits = model(inputs.contiguous(memory_format=torch.channels_last)).float()
-            loss_sum += functional.cross_entropy(logits, target, reduction="sum")
+            losses.append(functional.cross_entropy(logits, target, reduction="sum"))
             correct += torch.bincount(target[logits.argmax(1) == target], minlength=num_classes)
     counts = torch.bincount(labels, minlength=num_classes)
     return Accuracy(
         top1=100 * int(correct.sum()) / len(labels),
-        loss=float(loss_sum) / len(labels),
+        loss=sum_in_float64(torch.stack(losses)) / len(labels),
         per_class=tuple((100 * correct.cpu() / counts).tolist()),
         n=len(labels),
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsecnn.float64 import in_float64
+
 DAMPING = 0.01
 """What pruning adds to the diagonal unless told otherwise, as a fraction of its mean."""
 
@@ -36,9 +38,7 @@ def conditioning(hessian: Tensor, damping: float = DAMPING) -> Conditioning:
     damping
         Added to the eigenvalues for the condition number, as a fraction of their mean.
     """
-    # float64 is not for every device.
-    on = "cpu" if hessian.device.type == "mps" else hessian.device
-    found = torch.linalg.eigvalsh(hessian.to(on).double()).flatten().clamp(min=0).cpu()
+    found = torch.linalg.eigvalsh(in_float64(hessian)).flatten().clamp(min=0).cpu()
     total = float(found.sum())
     if total == 0:
         return Conditioning(len(found), 0.0, 1.0)

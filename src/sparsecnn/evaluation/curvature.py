@@ -16,6 +16,8 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparsecnn.float64 import in_float64
+
 Batch = tuple[Tensor, Tensor]
 """Network inputs, float (N, C, H, W), and labels, int64 (N,), on the model's device."""
 
@@ -103,7 +105,7 @@ def extreme_eigenvalues(
     iterations
         Products after which to stop in any case.
     """
-    vector = start / start.norm()
+    vector = start / norm(start)
     previous, beta = torch.zeros_like(vector), 0.0
     diagonal: list[float] = []
     beside: list[float] = []
@@ -159,8 +161,8 @@ def _parts(model: nn.Module, batches: Sequence[Batch]) -> Iterator[Any]:
     n = sum(len(labels) for _, labels in batches)
     for inputs, labels in batches:
         losses = functional.cross_entropy(model(inputs), labels, reduction="none")
-        yield losses.double().sum() / n
+        yield in_float64(losses).sum() / n
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
-    return float(torch.dot(a.double(), b.double()))
+    return float(torch.dot(in_float64(a), in_float64(b)))

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsecnn.float64 import sum_in_float64
+
 
 @dataclass(frozen=True)
 class LayerError:
@@ -77,7 +79,7 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _add(sums: dict[str, float], name: str, values: Tensor) -> None:
-    sums[name] = sums.get(name, 0.0) + float(values.square().sum(dtype=torch.float64))
+    sums[name] = sums.get(name, 0.0) + sum_in_float64(values.square())
 
 
 def _share(part: float, whole: float) -> float | None:

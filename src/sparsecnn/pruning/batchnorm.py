@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sparsecnn.errors import UserError
+from sparsecnn.float64 import in_float64
 from sparsecnn.pruning.state import evaluating
 
 
@@ -85,7 +86,7 @@ class _Totals:
         variance, mean = torch.var_mean(
             values.to(torch.promote_types(values.dtype, torch.float32)), dim=1, correction=0
         )
-        mean, squares = mean.double(), variance.double() * count
+        mean, squares = in_float64(mean), in_float64(variance) * count
         if self.mean is None or self.squares is None:
             self.count, self.mean, self.squares = count, mean, squares
             return

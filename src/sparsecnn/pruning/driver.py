@@ -103,6 +103,8 @@ def prune(
         raise UserError("no calibration batches were given: at least one is needed")
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision {precision!r}: choose float32 or float64")
+    if precision == "float64" and calibration_batches[0].device.type == "mps":
+        raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
     if damping < 0:
         raise UserError(f"damping must not be negative: {damping}")
     check_layout(layout)

@@ -7,6 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sparsecnn.float64 import in_float64
+
 logger = logging.getLogger(__name__)
 
 _ESCALATION = (1.0, 10.0, 100.0)
@@ -107,9 +109,10 @@ def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
     for dtype in dict.fromkeys((hessian.dtype, torch.float64)):
         for escalation in _ESCALATION:
             tried = damping if escalation == 1 else max(damping, 1e-8) * escalation
-            upper = _damp_(hessian.to(dtype, copy=True), tried)
+            same = dtype == hessian.dtype
+            upper = _damp_(hessian.clone() if same else in_float64(hessian), tried)
             if _factor_(upper):
-                return Factor(upper.to(hessian.dtype), tried, notes)
+                return Factor(upper.to(hessian), tried, notes)
             notes.append(f"Cholesky failed in {str(dtype)[6:]} at damping {tried:g}")
             logger.warning("%s", notes[-1])
     raise NoFactorError(

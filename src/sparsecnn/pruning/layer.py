@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
+from sparsecnn.float64 import sum_in_float64
 from sparsecnn.pruning.factor import Curvature, NoFactorError
 from sparsecnn.pruning.inputs import PrunableLayer
 from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
@@ -87,7 +88,7 @@ def describe(
         reason=reason,
         pattern="" if reason else str(settings.pattern),
         layout="" if reason else settings.layout,
-        sparsity=(layer.weight == 0).double().mean().item(),
+        sparsity=int((layer.weight == 0).sum()) / layer.weight.numel(),
     )
 
 
@@ -123,4 +124,4 @@ def _relative_error(
 
 
 def _sum(left: Tensor, right: Tensor) -> float:
-    return left.mul(right).sum(dtype=torch.float64).item()
+    return sum_in_float64(left.mul(right))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from sparsecnn.errors import UserError
+from sparsecnn.float64 import sum_in_float64
 from sparsecnn.pruning.inputs import PrunableLayer, input_rows
 from sparsecnn.pruning.layouts import from_channels_order
 
@@ -68,7 +69,7 @@ class LayerMoments:
         product = outputs.mT @ rows
         self._cross = product if self._cross is None else self._cross.add_(product)
         self._output_sum = self._output_sum + outputs.sum(1)
-        self._output_energy += outputs.square().sum(dtype=torch.float64).item()
+        self._output_energy += sum_in_float64(outputs.square())
 
     def hessian(self, layout: str) -> Tensor:
         """Hessian of the mean squared output error with respect to a row of the weight.
