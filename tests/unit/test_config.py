@@ -140,7 +140,13 @@ def test_null_removes_an_entry_of_the_default():
 
 
 def test_diagnosed_are_the_variants_that_keep_their_statistics_or_those_named():
-    assert diagnosed(complete()) == ["magnitude", "sparsegpt", "sparsegpt_published"]
+    assert diagnosed(complete()) == [
+        "magnitude",
+        "sparsegpt",
+        "sparsegpt_published",
+        "static_obs",
+        "wanda",
+    ]
     assert diagnosed(complete(diagnostics={"variants": ["sparsegpt_bn", "magnitude"]})) == [
         "magnitude",
         "sparsegpt_bn",
@@ -294,8 +300,8 @@ WRONG = [
         "claims.c.more.drop: unknown variant magnitud, did you mean magnitude? (allowed: dense, ma",
     ),
     (
-        claimed({"gain": ["sparsegpt", "wanda"]}, {"gain": ["sparsegpt", "magnitude"]}),
-        "claims.c.more.gain: unknown variant wanda",
+        claimed({"gain": ["sparsegpt", "random"]}, {"gain": ["sparsegpt", "magnitude"]}),
+        "claims.c.more.gain: unknown variant random",
     ),
     (
         claimed({"drop": "sparsegpt", "model": "resnet18"}, {"drop": "sparsegpt"}),
@@ -373,7 +379,7 @@ def test_the_command_that_checks_says_what_a_study_is_and_what_is_wrong(tmp_path
     wrong.write_text("seed: [1]\nthreads: 0\n")
     command = [sys.executable, ROOT / "scripts/check_config.py"]
     for files, code, text in (
-        ([ROOT / "studies/small.yaml"], 0, "study small: valid; 6 trainings, 30 pruned networks"),
+        ([ROOT / "studies/small.yaml"], 0, "study small: valid; 6 trainings, 42 pruned networks"),
         ([wrong], 1, "error: seed: unknown key, did you mean seeds?"),
         ([tmp_path / "absent.yaml"], 1, "absent.yaml: cannot be read"),
     ):

@@ -28,7 +28,12 @@ TINY = {
     "seeds": [0],
     "calibration": {"images": 64},
     "diagnostics": {"images": 32},
-    "variants": {"magnitude_bn": None, "sparsegpt_published": None},
+    "variants": {
+        "magnitude_bn": None,
+        "sparsegpt_published": None,
+        "wanda": None,
+        "static_obs": None,
+    },
     "device": "cpu",
     "threads": 1,
 }

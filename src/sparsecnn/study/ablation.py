@@ -16,7 +16,7 @@ from sparsecnn.study.reference import LAYOUT, SOLVER
 from sparsecnn.study.statistics import Estimate
 from sparsecnn.study.text import signed
 
-FEW = 6
+FEW = 7
 """Up to so many variants, each has a column and a colour of its own in every table and figure. A
 study of more is reported as an ablation, and other figures show its first `FEW` variants."""
 
