@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, Origin, write_table, write_tensors
-from sparsecnn.data.calibration import batches, load_calibration
+from sparsecnn.data.calibration import augmented_batches, batches, load_calibration
 from sparsecnn.device import device_name, use_device
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 logger = logging.getLogger("sparsecnn")
+
+BATCH_SIZE = 256
+ALTERATIONS = ("crop_padding", "horizontal_flip", "cutout")
+"""What a recipe does to the images that batch-norm statistics are of."""
 
 
 def main(
@@ -35,10 +39,12 @@ def main(
     options = {k: v for k, v in settings["pruning"].items() if k != "bn_recalibration"}
     with use_device(device) as on:
         model.to(on)
-        inputs = batches(images, batch_size=256, device=on)
-        result = prune(model, inputs, **options)
+        result = prune(model, batches(images, BATCH_SIZE, on), **options)
         logger.info("pruned %d of %d layers", len(result.masks), len(result.layers))
         if settings["pruning"]["bn_recalibration"]:
+            training = parent.settings["training"]
+            altered = {name: training[name] for name in ALTERATIONS}
+            inputs = augmented_batches(images, BATCH_SIZE, on, parent.settings["seed"], **altered)
             count = recalibrate_batchnorm(model, inputs)
             logger.info("re-estimated the statistics of %d batch-norm layers", count)
     manifest = Manifest(

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparsecnn.artifacts import Manifest
-from sparsecnn.data.augmentation import normalize
+from sparsecnn.data.augmentation import AugmentedImages, normalize
 from sparsecnn.data.calibration import (
     CalibrationSet,
+    augmented_batches,
     batches,
     draw_calibration_set,
     load_calibration,
@@ -17,6 +18,7 @@ from sparsecnn.data.calibration import (
 )
 from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.errors import UserError
+from sparsecnn.seeding import derive_seed
 
 NORMALIZATION = Normalization((0.5, 0.4), (0.2, 0.3))
 
@@ -132,3 +134,19 @@ def test_batches(size: int) -> None:
     assert all(len(batch) == size for batch in inputs[:-1])
     assert torch.equal(torch.cat(inputs), normalize(drawn.images, NORMALIZATION))
     assert inputs[0].dtype == torch.float32
+
+
+def test_augmented_batches_are_the_images_as_training_sees_them():
+    calibration = draw(dataset_with([20, 20]), 30)
+    device, generator = torch.device("cpu"), torch.Generator()
+    altered = {"crop_padding": 1, "horizontal_flip": True, "cutout": 2}
+    first, second = augmented_batches(calibration, 16, device, 3, **altered)
+    source = AugmentedImages(calibration.images, NORMALIZATION, device, **altered)
+    drawn = source.draw(30, generator.manual_seed(derive_seed(3, "batch norm")))
+    torch.testing.assert_close(torch.cat([first, second]), source.batch(torch.arange(30), drawn))
+    assert (len(first), len(second)) == (16, 14)
+    again = augmented_batches(calibration, 16, device, 4, **altered)
+    assert not torch.equal(again[0], first)
+    nothing = {"crop_padding": 0, "horizontal_flip": False, "cutout": 0}
+    plain = batches(calibration, 16, device)
+    assert all(map(torch.equal, augmented_batches(calibration, 16, device, 3, **nothing), plain))

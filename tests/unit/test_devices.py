@@ -8,6 +8,7 @@ from pretend_device import CPU, DEVICE, OnDevice, pretended_device
 
 from sparsecnn import prune
 from sparsecnn.artifacts import Manifest
+from sparsecnn.data.calibration import augmented_batches, draw_calibration_set
 from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.data.subset import train_sample
 from sparsecnn.errors import UserError
@@ -120,11 +121,12 @@ def test_moments_in_float64_are_refused_where_there_is_none(network):
         prune(on_device(network), [torch.zeros(1, device=DEVICE)], precision="float64")
 
 
-def test_batch_norm(network):
-    inputs = [torch.randn(8, 3, 32, 32) for _ in range(2)]
+def test_batch_norm(dataset, network):
+    chosen = draw_calibration_set(dataset, HALF, 16, seed=0, class_balanced=False)
+    altered = {"crop_padding": 2, "horizontal_flip": True, "cutout": 4}
     there = on_device(network)
-    recalibrate_batchnorm(network, inputs)
-    recalibrate_batchnorm(there, [batch.to(DEVICE) for batch in inputs])
+    recalibrate_batchnorm(network, augmented_batches(chosen, 8, CPU, 0, **altered))
+    recalibrate_batchnorm(there, augmented_batches(chosen, 8, DEVICE, 0, **altered))
     assert_same_state(there, network)
 
 
