@@ -116,8 +116,8 @@ def augmented_batches(
     """As `batches`, but every image once altered at random, as `AugmentedImages` does.
 
     For batch-norm statistics: a network's weights are made for those of the images that it was
-    trained on. The black borders of random crops alone raise the variance behind the first
-    convolution by half and more, and even a dense network loses accuracy to statistics of images
+    trained on. On CIFAR-10 the black borders of random crops raise the variance behind the first
+    convolution by about half, and even a dense network loses accuracy to statistics of images
     without them.
     """
     source = AugmentedImages(
