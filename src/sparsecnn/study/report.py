@@ -236,10 +236,16 @@ def relative_links(figures: Sequence[Path], report: Path) -> dict[str, str]:
 
 
 def answer(results: Results) -> str:
-    """One sentence: what the kindest and the harshest variant cost."""
+    """One sentence: what the kindest and the harshest variant cost.
+
+    Of those with batch-norm statistics as trained, if there are any: fresh statistics alone change
+    a network's accuracy, so that other drops are not pruning's alone.
+    """
+    fresh = {row.variant for row in results.rows if row.bn_recalibrated}
+    variants = [variant for variant in results.variants if variant not in fresh]
     cost = {
         variant: {cell: drop(results, cell, variant).value for cell in results.cells}
-        for variant in results.variants
+        for variant in variants or results.variants
     }
     mean = {variant: fmean(of_cell.values()) for variant, of_cell in cost.items()}
     kindest, harshest = min(cost, key=lambda v: mean[v]), max(cost, key=lambda v: mean[v])
