@@ -1,6 +1,7 @@
 """Damped Hessians and their triangular factors, with a way out when they fail."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -87,10 +88,7 @@ def damped(hessian: Tensor, damping: float) -> Tensor:
     hessian
         Shape (groups, columns, columns).
     """
-    return _damp_(hessian.clone(), damping)
-
-
-def _damp_(hessian: Tensor, damping: float) -> Tensor:
+    hessian = hessian.clone()
     diagonal = hessian.diagonal(dim1=-2, dim2=-1)
     live = diagonal > 0
     mean = diagonal.sum(-1, keepdim=True) / live.sum(-1, keepdim=True).clamp(min=1)
@@ -106,18 +104,23 @@ def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
     in float64. Raises `NoFactorError` after that.
     """
     notes: list[str] = []
-    for dtype in dict.fromkeys((hessian.dtype, torch.float64)):
+    for matrix in _with_float64(hessian):
         for escalation in _ESCALATION:
             tried = damping if escalation == 1 else max(damping, 1e-8) * escalation
-            same = dtype == hessian.dtype
-            upper = _damp_(hessian.clone() if same else in_float64(hessian), tried)
+            upper = damped(matrix, tried)
             if _factor_(upper):
                 return Factor(upper.to(hessian), tried, notes)
-            notes.append(f"Cholesky failed in {str(dtype)[6:]} at damping {tried:g}")
+            notes.append(f"Cholesky failed in {str(matrix.dtype)[6:]} at damping {tried:g}")
             logger.warning("%s", notes[-1])
     raise NoFactorError(
         f"the Hessian is not positive definite, not even at damping {tried:g} in float64"
     )
+
+
+def _with_float64(hessian: Tensor) -> Iterator[Tensor]:
+    yield hessian
+    if hessian.dtype != torch.float64:
+        yield in_float64(hessian)
 
 
 def _factor_(matrix: Tensor) -> bool:
