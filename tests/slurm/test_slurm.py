@@ -14,7 +14,7 @@ import yaml
 from mini_slurm import wait_for
 from snakemake_project import TINY, Project, copy_project
 
-from sparsecnn.artifacts import read_json, read_tensors
+from sparsecnn.artifacts import read_tensors
 
 pytestmark = pytest.mark.slurm
 
@@ -90,14 +90,6 @@ def prepared(undisturbed, tmp_path):
     return Project(tmp_path / "project")
 
 
-def contents(project):
-    """Hash of the metrics of every network, by file."""
-    return {
-        path.relative_to(project.folder): read_json(path, "metrics")[1].content
-        for path in sorted((project / "results").rglob("metrics.json"))
-    }
-
-
 def training(slurm, project, seed, epoch=2):
     """Number of the job that trains with a seed, once it has saved this epoch.
 
@@ -129,7 +121,7 @@ def test_a_study_through_slurm_is_the_study(slurm, submit, tmp_path):
     alone.snakemake(study=STUDY)
     status, output = run.ended()
     assert status == 0, output
-    assert contents(through) == contents(alone)
+    assert through.contents() == alone.contents()
     assert (through / "results/tiny/metrics.csv").exists()
     assert through.planned(study=STUDY) == {}
 
@@ -167,7 +159,7 @@ def test_a_cancelled_job_a_restarted_controller_and_a_dead_node(
     trained = [dense(prepared, seed) for seed in LONG["seeds"]]
     prepared.snakemake(study=LONG)
     assert [dense(prepared, seed) for seed in LONG["seeds"]] == trained
-    assert contents(prepared) == contents(undisturbed)
+    assert prepared.contents() == undisturbed.contents()
 
 
 def test_a_job_over_its_memory_and_then_over_its_time(slurm, submit, prepared, undisturbed):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from sparsecnn.artifacts import read_json
+
 ROOT = Path(__file__).parents[2]
 PARTS = (
     *("Snakefile", "config.yaml", "requirements.lock"),
@@ -71,6 +73,13 @@ class Project:
             return {}
         counts = dict(line.split() for line in table[1].splitlines())
         return {rule: int(n) for rule, n in counts.items() if rule != "all"}
+
+    def contents(self):
+        """Hash of the metrics of every network of the study, by file."""
+        return {
+            path.relative_to(self.folder): read_json(path, "metrics")[1].content
+            for path in sorted((self / "results/tiny").rglob("metrics.json"))
+        }
 
     def __truediv__(self, path):
         return self.folder / path

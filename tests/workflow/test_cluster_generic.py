@@ -9,9 +9,8 @@ import time
 import psutil
 import pytest
 import yaml
+from mini_slurm import wait_for
 from snakemake_project import TINY
-
-from sparsecnn.artifacts import read_json
 
 pytestmark = pytest.mark.slow
 
@@ -55,13 +54,6 @@ def scheduler(tmp_path, monkeypatch):
     return folder
 
 
-def contents(project):
-    return {
-        path.relative_to(project.folder): read_json(path, "metrics")[1].content
-        for path in sorted((project / "results").rglob("metrics.json"))
-    }
-
-
 def submit(project):
     (project / "study.yaml").write_text(yaml.safe_dump(STUDY))
     return subprocess.Popen(
@@ -72,14 +64,6 @@ def submit(project):
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def wait_for(condition, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
 
 
 def running(project, script):
@@ -95,14 +79,14 @@ def running(project, script):
 def test_a_study_through_its_commands_with_a_job_killed_is_the_study(fresh, scheduler, finished):
     run = submit(fresh)
     (scheduler / "down").touch()
-    os.killpg(wait_for(lambda: running(fresh, "train.py")), signal.SIGKILL)
+    os.killpg(wait_for(lambda: running(fresh, "train.py"), "a training", 240), signal.SIGKILL)
     time.sleep(3)
     (scheduler / "down").unlink()
     output = run.communicate(timeout=300)[0]
     assert run.returncode == 0, output
     assert "Trying to restart job" in output
-    assert contents(fresh).items() <= contents(finished).items()
-    assert len(contents(fresh)) == 4
+    assert fresh.contents().items() <= finished.contents().items()
+    assert len(fresh.contents()) == 4
     submitted = (scheduler / "submitted").read_text().splitlines()
     # For the data, two trainings and one again, what is made of them, the report.
     assert len(submitted) == 7
@@ -112,17 +96,21 @@ def test_a_study_through_its_commands_with_a_job_killed_is_the_study(fresh, sche
 def test_a_killed_snakemake_does_not_train_again(fresh, scheduler, finished):
     run = submit(fresh)
     submitted = scheduler / "submitted"
-    wait_for(lambda: submitted.exists() and len(submitted.read_text().splitlines()) == 3)
+    wait_for(
+        lambda: submitted.exists() and len(submitted.read_text().splitlines()) == 3,
+        "three jobs",
+        240,
+    )
     run.kill()
     run.communicate()
     # Jobs go on without it. A run started before they end would submit them again.
     states = fresh / ".snakemake/cluster-generic"
-    wait_for(lambda: len(list(states.glob("*.status"))) == 3)
+    wait_for(lambda: len(list(states.glob("*.status"))) == 3, "their ends", 240)
     fresh.snakemake("--unlock", study=STUDY)
     run = submit(fresh)
     output = run.communicate(timeout=300)[0]
     assert run.returncode == 0, output
-    assert contents(fresh).items() <= contents(finished).items()
-    assert len(contents(fresh)) == 4
+    assert fresh.contents().items() <= finished.contents().items()
+    assert len(fresh.contents()) == 4
     # The data, two trainings, what is made of each, the report: none of them twice.
     assert len(submitted.read_text().splitlines()) == 6

@@ -21,7 +21,7 @@ import yaml
 from snakemake_project import ROOT, TINY
 
 from cifar_archive import Server, members_of, write_archive
-from sparsecnn.artifacts import read_json, read_tensors
+from sparsecnn.artifacts import read_tensors
 from sparsecnn.data.cifar import CIFAR10
 
 pytestmark = pytest.mark.slow
@@ -39,14 +39,6 @@ RULES = (
     "figures",
     "report",
 )
-
-
-def contents(project):
-    """Hash of the metrics of every network, by file."""
-    return {
-        path.relative_to(project.folder): read_json(path, "metrics")[1].content
-        for path in sorted((project / STUDY).rglob("metrics.json"))
-    }
 
 
 def started(project, *arguments, study=TINY, **limits):
@@ -89,7 +81,7 @@ def test_every_kind_of_job_killed_in_turn(fresh, finished, faults):
         assert run.returncode != 0, f"{rule}\n{output}"
         assert f"Error in rule {rule}:" in output
     fresh.snakemake()
-    assert contents(fresh) == contents(finished)
+    assert fresh.contents() == finished.contents()
     assert not list((fresh / "results").rglob(".*.safetensors.*"))
     faults(
         "kill -9 of a job, each kind in turn", f"Error in rule {RULES[0]}, ...", "the job's work"
@@ -105,7 +97,7 @@ def test_power_cut(fresh, finished, faults):
     assert "snakemake --unlock" in output or "--unlock" in output
     fresh.snakemake("--unlock")
     fresh.snakemake()
-    assert contents(fresh) == contents(finished)
+    assert fresh.contents() == finished.contents()
     faults("power cut (all processes killed)", "Directory cannot be locked ... --unlock", "nothing")
 
 
@@ -116,7 +108,7 @@ def test_two_snakemakes_on_one_study(fresh, finished, faults):
     assert "cannot be locked" in output
     output = run.communicate(timeout=200)[0]
     assert run.returncode == 0, output
-    assert contents(fresh) == contents(finished)
+    assert fresh.contents() == finished.contents()
     faults("two Snakemakes at once", "the second: Directory cannot be locked", "nothing")
 
 
@@ -132,7 +124,7 @@ def test_full_disk(fresh, finished, faults):
     assert "Traceback" not in output
     assert not list((fresh / "results").rglob("*.safetensors*"))
     fresh.snakemake()
-    assert contents(fresh) == contents(finished)
+    assert fresh.contents() == finished.contents()
     faults("disk full", "error: cannot write results/...: No space left", "the job's work")
 
 
@@ -157,7 +149,7 @@ def test_a_corrupted_artifact_at_each_stage(copied, finished, faults):
         assert "delete the file and run snakemake again" in output
         path.unlink()
         copied.snakemake()
-        assert contents(copied) == contents(finished), name
+        assert copied.contents() == finished.contents(), name
     faults(
         "a corrupted artifact, at each stage", "error: <file>: its content differs ...", "nothing"
     )
@@ -177,7 +169,7 @@ def test_deleted_artifacts_in_the_middle(copied, finished, faults):
     (copied / RUN / "dense.safetensors").unlink()
     shutil.rmtree(copied / RUN / "magnitude")
     copied.snakemake()
-    assert contents(copied) == contents(finished)
+    assert copied.contents() == finished.contents()
     faults("artifacts in the middle deleted", "nothing: they are made again", "nothing")
 
 
@@ -208,7 +200,7 @@ def test_read_only_results(copied, finished, faults):
     assert status != 0
     assert re.search(r"Write-protected output files .*\n.*results/tiny|Read-only file sys", output)
     copied.snakemake()
-    assert contents(copied) == contents(finished)
+    assert copied.contents() == finished.contents()
     faults("read-only results", "Write-protected output files for rule ...", "nothing")
 
 
@@ -222,7 +214,7 @@ def test_a_full_tmp(copied, finished, faults):
     )
     output, status = in_a_mount_namespace(copied, full)
     assert status == 0, output
-    assert contents(copied) == contents(finished)
+    assert copied.contents() == finished.contents()
     faults("a full /tmp", "nothing: nothing is written there", "nothing")
 
 

@@ -19,13 +19,7 @@ STUDY = TINY | {
         "only": {"recipe": "small", "custom_cnn": 1},
     },
     "calibration": {"images": 40},
-    "variants": {
-        "magnitude_bn": None,
-        "sparsegpt_published": None,
-        "wanda": None,
-        "static_obs": None,
-        "sparsegpt_bn": None,
-    },
+    "variants": TINY["variants"] | {"sparsegpt_bn": None},
 }
 
 
