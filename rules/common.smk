@@ -2,16 +2,13 @@
 # Makes: paths, wildcards, and for each rule the settings and the code digest that decide whether
 # it runs again.
 
-import shutil
-import subprocess
-
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 
 from snakemake.logging import logger
 from sparsecnn.artifacts import environment, file_sha256, read_json
 from sparsecnn.digest import CodeDigest
-from sparsecnn.study import layout
+from sparsecnn.study import layout, local_gpus
 from sparsecnn.study.config import diagnosed, made_of
 from sparsecnn.study.language import NAMES
 from sparsecnn.study.stages import Stages
@@ -76,26 +73,15 @@ def gpus():
     """GPUs that a computing job asks for: none where it would run on the CPU."""
     if not workflow.local_exec:  # what a cluster's nodes have is not seen from here
         return int(study["device"] in ("auto", "cuda"))
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    here = shutil.which("nvidia-smi") is not None and not hidden
-    return int(study["device"] == "cuda" or (study["device"] == "auto" and here))
+    return int(
+        study["device"] == "cuda" or (study["device"] == "auto" and local_gpus.found())
+    )
 
 
-def gpus_here():
-    """How many GPUs of this machine may be used."""
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is not None:
-        return len(allowed.split(","))
-    if shutil.which("nvidia-smi") is None:
-        return 1
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-    return max(1, listed.stdout.count("GPU "))
-
-
-# Unless told otherwise, one job at a time on each GPU; on a cluster its scheduler decides.
+# Unless told otherwise, as many jobs as fit on the GPUs; on a cluster its scheduler decides.
 if workflow.is_main_process and workflow.local_exec and gpus():
     if "gpu" not in workflow.global_resources:
-        workflow.register_resource("gpu", gpus_here())
+        workflow.register_resource("gpu", local_gpus.jobs_at_once())
 
 
 # Minutes to ask for an epoch at full width: twice what two CPU cores took for CIFAR-10's 50,000
