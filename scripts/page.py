@@ -34,26 +34,22 @@ def main(
 ) -> None:
     """Write a page of each report; `settings` as in `ingredients`, and `report`."""
     links = relative_links(figures, pages[0])
-    charts = study_charts(
-        read_results(table),
-        [read_layer_errors(path) for path in layers],
-        ingredients(settings),
-        read_diagnostics(diagnostics) if diagnostics else None,
-    )
-    drawn = {links[name]: chart for name, chart in charts.items()}
+    results, errors = read_results(table), [read_layer_errors(path) for path in layers]
+    measured = read_diagnostics(diagnostics) if diagnostics else None
     words = {catalogue.stem: catalogue for catalogue in catalogues}
     for language, report, page in zip(settings["report"]["language"], reports, pages, strict=True):
         markdown = report.read_text(encoding="utf-8")
         for other in reports:  # in a page, the other languages are pages too
             markdown = markdown.replace(f"]({other.name})", f"]({other.stem}.html)")
         with speaking(words.get(language)):
+            charts = study_charts(results, errors, ingredients(settings), measured)
             text = render_page(
                 markdown,
                 template.read_text(encoding="utf-8"),
                 style=style.read_text(encoding="utf-8"),
                 script=script.read_text(encoding="utf-8"),
                 figures={links[figure.stem]: figure.read_bytes() for figure in figures},
-                charts={n: chart.as_json() if chart else None for n, chart in drawn.items()},
+                charts={links[n]: c.as_json() if c else None for n, c in charts.items()},
                 language=language,
             )
         write_text(page, text)

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from study_example import ablation_config, ablation_results, diagnostics, results
+from study_example import CATALOGUES, ablation_config, ablation_results, diagnostics, results
 from test_study_curves import EPOCHS, curve
 
 from sparsecnn.artifacts import write_table
@@ -21,6 +21,7 @@ from sparsecnn.study.curve_charts import budgets_chart
 from sparsecnn.study.diagnostic_charts import accumulation_chart, quadratic_model_chart
 from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.figures import COLOURS, LayerErrors
+from sparsecnn.study.language import speaking
 from sparsecnn.study.metrics import Cell, read_results, table_rows
 
 ONE = results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",))
@@ -253,3 +254,40 @@ def test_charts_are_finite_and_the_same_each_time(table):
 
     assert text() == text()
     assert "http" not in text()
+
+
+def titles(node):
+    """Titles of panels, axes and tooltips, wherever they are in a chart's values."""
+    if isinstance(node, list):
+        return {title for part in node for title in titles(part)}
+    if not isinstance(node, dict):
+        return set()
+    own = {node["title"]} if isinstance(node.get("title"), str) else set()
+    return own.union(*(titles(part) for key, part in node.items() if key != "values"))
+
+
+def test_charts_speak_the_language_of_their_page():
+    config = ablation_config()
+    several, wide = results(), ablation_results(config)
+
+    def drawn():
+        charts = [
+            *study_charts(several, [], [], diagnostics(several)).values(),
+            budgets_chart(curve()),
+            layer_error_chart(several, layer_errors(several, (0.1, 0.01, 0.02, 0.002))),
+            ablation_chart(wide, ingredients(config)),
+        ]
+        return [chart.as_json() for chart in charts if chart]
+
+    english = drawn()
+    with speaking(CATALOGUES["ko"]):
+        korean = drawn()
+    untranslated = titles(english) & titles(korean)
+    assert untranslated == {*several.regimes, *several.models}
+    assert len(titles(english)) == len(titles(korean)) > 40
+    assert "저하(%p)" in titles(korean)
+    series = [
+        {look["series"] for chart in charts for look in chart["legend"]}
+        for charts in (english, korean)
+    ]
+    assert series[0] & series[1] == {"dense", *several.variants, *several.regimes}

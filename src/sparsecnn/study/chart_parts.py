@@ -12,6 +12,8 @@ import numpy as np
 from sparsecnn.study.comparisons import accuracy, drop
 from sparsecnn.study.diagnostics import Measurement
 from sparsecnn.study.figures import COLOURS, DROPS, limits, whisker
+from sparsecnn.study.language import N_, ngettext
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results, Row, network_name
 from sparsecnn.study.statistics import Estimate
 
@@ -118,7 +120,8 @@ def mean_point(
         point["variant"] = variant
     if found.sd is not None:
         point["mean"] = f"{found.value:.3f} ± {found.sd:.3f}"
-    point["95 % interval"] = f"{found.low:.3f} to {found.high:.3f}"
+    interval = _("{low} to {high}").format(low=f"{found.low:.3f}", high=f"{found.high:.3f}")
+    point["95 % interval"] = interval
     point |= {f"seed {row.seed}": value for row, value in zip(rows, values, strict=True)}
     return point | {"folder": folder_of(rows)}
 
@@ -155,14 +158,41 @@ def folder_of(rows: Sequence[Row] | Sequence[Measurement]) -> str:
 
 _PLACES = ("slot", "value", "low", "high", "part", "x", "y")
 """What only says where a mark stands."""
+_TITLES = {
+    "95 % interval": N_("95 % interval"),
+    "depth": N_("depth"),
+    "epochs": N_("epochs"),
+    "error": N_("error"),
+    "folder": N_("folder"),
+    "its error": N_("its error"),
+    "its first order": N_("its first order"),
+    "its second order": N_("its second order"),
+    "layer": N_("layer"),
+    "mean": N_("mean"),
+    "measured": N_("measured"),
+    "network": N_("network"),
+    "pruning": N_("pruning"),
+    "quadratic model": N_("quadratic model"),
+    "regime": N_("regime"),
+    "seed": N_("seed"),
+    "value": N_("value"),
+    "variant": N_("variant"),
+}
 
 
 def tooltips(points: Sequence[Mapping[str, Any]]) -> list[alt.Tooltip]:
     """Everything the points say, in their order; one seed's `value` is what it was measured as."""
     names = list(dict.fromkeys(key for point in points for key in point))
     kept = [name for name in names if name not in _PLACES or ("seed" in names and name == "value")]
-    titles = {"series": "variant" if "variant" not in names else "groups, batch norm"}
-    return [alt.Tooltip(field=name, type="nominal", title=titles.get(name, name)) for name in kept]
+    series = _("groups, batch norm") if "variant" in names else _("variant")
+    titles = {"series": series} | {name: _title(name) for name in kept if name != "series"}
+    return [alt.Tooltip(field=name, type="nominal", title=titles[name]) for name in kept]
+
+
+def _title(name: str) -> str:
+    if name.startswith("seed "):
+        return _("seed {seed}").format(seed=name.removeprefix("seed "))
+    return _(_TITLES[name])
 
 
 def over(points: Sequence[Mapping[str, Any]]) -> alt.Chart:
@@ -204,7 +234,7 @@ def rule_at(value: float, axis: str, name: str = "") -> alt.Chart:
     dash = [2, 3] if name else [1, 0]
     rule = over([{"value": value, "is": f"{name} {value:g}".strip()}])
     place = alt.X("value:Q") if axis == "x" else alt.Y("value:Q")
-    tooltip = alt.Tooltip(field="is", type="nominal", title="line at")
+    tooltip = alt.Tooltip(field="is", type="nominal", title=_("line at"))
     mark = rule.mark_rule(stroke=INK, opacity=0.55, strokeDash=dash, aria=False)
     drawn: alt.Chart = mark.encode(place, tooltip=tooltip)
     return drawn
@@ -213,20 +243,20 @@ def rule_at(value: float, axis: str, name: str = "") -> alt.Chart:
 def accuracy_axis(ends: tuple[float, float]) -> alt.Y:
     """The axis of accuracies in percent."""
     scale = alt.Scale(domain=list(ends), nice=False, zero=False)
-    return alt.Y("value:Q", scale=scale, axis=alt.Axis(title="top-1 accuracy (%)"))
+    return alt.Y("value:Q", scale=scale, axis=alt.Axis(title=_("top-1 accuracy (%)")))
 
 
 def drop_axis(ends: tuple[float, float], channel: type[_Channel]) -> _Channel:
     """The axis of drops in points, logarithmic beyond one."""
     ticks = [tick for tick in DROPS if ends[0] <= tick <= ends[1] and tick == int(tick)]
     scale = alt.Scale(type="symlog", constant=1, domain=list(ends), nice=False)
-    axis = alt.Axis(title="drop (points)", values=ticks, labelOverlap=False)
+    axis = alt.Axis(title=_("drop (points)"), values=ticks, labelOverlap=False)
     return channel("value:Q", scale=scale, axis=axis)
 
 
 def depth_axis() -> alt.X:
     """The axis of layers by depth."""
-    axis = alt.Axis(title="layer, by depth", grid=False, tickMinStep=1, format="d")
+    axis = alt.Axis(title=_("layer, by depth"), grid=False, tickMinStep=1, format="d")
     return alt.X("depth:Q", scale=alt.Scale(nice=False, zero=False, padding=8), axis=axis)
 
 
@@ -234,7 +264,7 @@ def error_axis(errors: Sequence[float]) -> alt.Y:
     """The axis of relative errors, logarithmic, in percent."""
     low, high = min(errors) / 1.3, max(errors) * 1.3
     axis = alt.Axis(
-        title="relative output error",
+        title=_("relative output error"),
         labelExpr="format(100 * datum.value, '~g') + ' %'",
         values=_log_ticks(low, high),
         labelOverlap=False,
@@ -251,6 +281,16 @@ def _log_ticks(low: float, high: float) -> list[float]:
         if len(ticks) > 2:
             break
     return ticks
+
+
+def epochs_of(number: int) -> str:
+    """How long a network was trained, in words."""
+    return ngettext("{number} epoch", "{number} epochs", number).format(number=number)
+
+
+def titled(network: str, epochs: int) -> str:
+    """The title of a panel on one network."""
+    return f"{network}, {epochs_of(epochs)}"
 
 
 def panel(layers: Collection[alt.Chart], title: str, height: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from sparsecnn.study.chart_parts import (
     depth_axis,
     drop_axis,
     drops,
+    epochs_of,
     error_axis,
     error_points,
     folder_of,
@@ -33,6 +34,7 @@ from sparsecnn.study.chart_parts import (
     panel,
     rule_at,
     strokes,
+    titled,
     tooltips,
     visible,
 )
@@ -41,6 +43,7 @@ from sparsecnn.study.curves import extremes
 from sparsecnn.study.diagnostic_charts import accumulation_chart, quadratic_model_chart
 from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.figures import COLOURS, LayerErrors, different
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results
 
 
@@ -70,7 +73,7 @@ def accuracy_chart(results: Results) -> Chart:
     variants = [DENSE, *shown(results)]
     measured = accuracies(results, variants)
     low, high = ends = measured.ends(0, 100)
-    lines = {"chance": results.chance} if low < results.chance < high else {}
+    lines = {_("chance"): results.chance} if low < results.chance < high else {}
     return _networks(results, variants, measured, accuracy_axis(ends), lines)
 
 
@@ -111,7 +114,7 @@ def layer_error_chart(results: Results, layers: Sequence[LayerErrors]) -> Chart 
         line = base.mark_line(strokeWidth=1.5)
         line = line.encode(stroke=strokes(looks), detail=["series:N", "part:N"])
         marks = markers(base, looks, size=50).encode(tooltip=tooltips(points))
-        specs.append(panel([line, marks], f"{cell}, {results.epochs(cell)} epochs", 190))
+        specs.append(panel([line, marks], titled(str(cell), results.epochs(cell)), 190))
     return Chart(looks, specs, 270)
 
 
@@ -150,7 +153,7 @@ def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> Chart:
             x=alt.X("low:Q"), x2="high:Q", stroke=strokes(looks)
         )
         marks = markers(base.encode(x=x), looks, size=60).encode(tooltip=tooltips(points))
-        title = f"{cell.model}, {results.epochs(cell)} epochs"
+        title = titled(cell.model, results.epochs(cell))
         layers = [bands.encode(y=y), rule_at(0, "x"), whiskers, names, marks]
         specs.append(panel(layers, title, len(rows) * (22 + 11 * len(wide))))
     return Chart(looks, specs, 270)
@@ -169,7 +172,7 @@ def _networks(
     specs, most = [], 0
     for regime in results.regimes:
         cells = [cell for cell in results.cells if cell.regime == regime]
-        names = {cell: f"{cell.model}\n{results.epochs(cell)} epochs" for cell in cells}
+        names = {cell: f"{cell.model}\n{epochs_of(results.epochs(cell))}" for cell in cells}
         means, single = [], []
         for cell in cells:
             for k, variant in enumerate(variants):

@@ -26,6 +26,7 @@ from sparsecnn.study.chart_parts import (
     visible,
 )
 from sparsecnn.study.curves import curve_of
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Results
 
 _WIDTH = 340
@@ -46,8 +47,8 @@ def budgets_chart(results: Results) -> Chart:
     drop = drop_axis(lost.ends(), alt.Y)
     specs = []
     for model in results.models:
-        specs.append(_panel(results, model, "accuracy", top1, looks, accuracy, []))
-        specs.append(_panel(results, model, "drop", lost, looks[1:], drop, [rule_at(0, "y")]))
+        specs.append(_panel(results, model, _("accuracy"), top1, looks, accuracy, []))
+        specs.append(_panel(results, model, _("drop"), lost, looks[1:], drop, [rule_at(0, "y")]))
     return Chart(looks, specs, _WIDTH)
 
 
@@ -71,7 +72,7 @@ def _panel(
     x = alt.X(
         "epochs:Q",
         scale=alt.Scale(type="log", nice=False, padding=12),
-        axis=alt.Axis(title="epochs of training", values=epochs, format="d", grid=False),
+        axis=alt.Axis(title=_("epochs of training"), values=epochs, format="d", grid=False),
     )
     base = over(points).transform_filter(visible("series")).encode(x=x, detail="series:N")
     band = base.mark_area(opacity=0.18, clip=True, aria=False).encode(

@@ -24,15 +24,17 @@ from sparsecnn.study.chart_parts import (
     panel,
     rule_at,
     strokes,
+    titled,
     tooltips,
     visible,
 )
 from sparsecnn.study.diagnostic_figures import ChangeScale, change_scale
 from sparsecnn.study.diagnostics import Diagnostics
+from sparsecnn.study.language import N_
+from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import Cell, Results
 
-_WHOLE, _ALONE = "in the pruned network", "of the layer alone"
-_KINDS = {"accumulated_error": _WHOLE, "own_error": _ALONE}
+_KINDS = {"accumulated_error": N_("in the pruned network"), "own_error": N_("of the layer alone")}
 _LINE, _DOTS = "M-1.5,0H1.5", "M-1.4,0h.5M-.5,0h.5M.4,0h.5M1.3,0h.2"
 
 
@@ -85,7 +87,8 @@ def accumulation_chart(results: Results, diagnostics: Diagnostics) -> Chart | No
         return None
     looks = [look_of(results, variant) for variant in variants]
     x, y = depth_axis(), error_axis(values)
-    dashes = alt.Scale(domain=[_WHOLE, _ALONE], range=[[1, 0], [2, 3]])
+    whole, alone = map(_, _KINDS.values())
+    dashes = alt.Scale(domain=[whole, alone], range=[[1, 0], [2, 3]])
     specs = []
     for cell, points in panels.items():
         base = over(points).transform_filter(visible("series", "error")).encode(x=x, y=y)
@@ -94,13 +97,13 @@ def accumulation_chart(results: Results, diagnostics: Diagnostics) -> Chart | No
             strokeDash=alt.StrokeDash("error:N", scale=dashes, legend=None),
             detail=["series:N", "part:N"],
         )
-        dots = base.transform_filter(alt.datum.error == _ALONE)
+        dots = base.transform_filter(alt.datum.error == alone)
         dots = dots.mark_point(size=8, strokeWidth=2.5, opacity=1)
         dots = dots.encode(stroke=strokes(looks), tooltip=tooltips(points))
-        marks = markers(base.transform_filter(alt.datum.error == _WHOLE), looks, size=50)
+        marks = markers(base.transform_filter(alt.datum.error == whole), looks, size=50)
         marks = marks.encode(tooltip=tooltips(points))
-        specs.append(panel([line, dots, marks], f"{cell}, {results.epochs(cell)} epochs", 190))
-    return Chart([*looks, Look(_WHOLE, INK, _LINE), Look(_ALONE, INK, _DOTS)], specs, 270)
+        specs.append(panel([line, dots, marks], titled(str(cell), results.epochs(cell)), 190))
+    return Chart([*looks, Look(whole, INK, _LINE), Look(alone, INK, _DOTS)], specs, 270)
 
 
 def _compared(results: Results, diagnostics: Diagnostics) -> list[str]:
@@ -137,8 +140,10 @@ def _changes_panel(
     low, high = change.limits
     scale = alt.Scale(type="symlog", constant=change.near, domain=[low, high], nice=False)
     options: dict[str, Any] = {"values": change.ticks, "format": "~g", "labelOverlap": "greedy"}
-    x = alt.X("x:Q", scale=scale, axis=alt.Axis(title="change of loss, measured", **options))
-    y = alt.Y("y:Q", scale=scale, axis=alt.Axis(title="change of loss, quadratic model", **options))
+    x = alt.X("x:Q", scale=scale, axis=alt.Axis(title=_("change of loss, measured"), **options))
+    y = alt.Y(
+        "y:Q", scale=scale, axis=alt.Axis(title=_("change of loss, quadratic model"), **options)
+    )
     exact = over([{"x": low, "y": low}, {"x": high, "y": high}])
     exact = exact.mark_line(stroke=INK, opacity=0.55, strokeWidth=1, aria=False).encode(
         x="x:Q", y="y:Q"
@@ -164,4 +169,4 @@ def _layer_points(
         errors[row.seed][row.depth - 1] = row.value
     layers = [names.get(depth, "") for depth in depths]
     points = error_points(variant, layers, errors, folder_of(rows))
-    return [{"series": variant, "error": _KINDS[quantity]} | point for point in points]
+    return [{"series": variant, "error": _(_KINDS[quantity])} | point for point in points]
