@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
 from sparsecnn.digest import CodeDigest
 from sparsecnn.job import run_job
+from sparsecnn.study.config import data_label
 from sparsecnn.study.diagnostics import collect_diagnostics, diagnostics_rows
 from sparsecnn.study.lineage import Lineage
 from sparsecnn.study.metrics import collect, network_name, table_rows
@@ -33,7 +34,7 @@ def main(
     results = collect(
         values,
         study=config["study"],
-        dataset=config["dataset"]["label"] or config["dataset"]["name"],
+        dataset=data_label(config["dataset"]),
         **{key: config[key] for key in ("regimes", "seeds", "variants")},
     )
     parents = {network_name(value): source.content for value, source in sources}

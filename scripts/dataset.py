@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sparsecnn.artifacts import Manifest, write_json
 from sparsecnn.data.dataset import Normalization, channel_statistics, save_dataset
 from sparsecnn.data.dataset import summary as summarize
+from sparsecnn.data.subset import hold_out
 from sparsecnn.job import run_job
 from sparsecnn.registry import resolve
 
@@ -21,9 +22,11 @@ def main(
     settings: dict[str, Any],
     code: str,
 ) -> None:
-    """Read the images, check them, write the dataset and its summary."""
+    """Read the images, hold some out if asked to, check them, write dataset and summary."""
     read = resolve("dataset", settings["name"])
     images = read(source or None, Path(cache))
+    if settings["holdout"]:
+        images = hold_out(images, settings["holdout"])
     given = settings["normalization"]
     normalization = (
         Normalization(tuple(given["mean"]), tuple(given["std"]))

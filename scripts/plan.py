@@ -15,6 +15,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,10 @@ def images_of(config: dict[str, Any]) -> Images | None:
         value = read_json(summary, "dataset_summary")[0]
         channels, height, width = value["image_shape"]
         return Images(value["n_train"], value["n_test"], channels * height * width)
-    return CIFAR if config["dataset"]["name"].startswith("cifar") else None
+    if not config["dataset"]["name"].startswith("cifar"):
+        return None
+    held = config["dataset"]["holdout"]
+    return replace(CIFAR, train=CIFAR.train - held, test=held) if held else CIFAR
 
 
 def this_device(config: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from sparsecnn.errors import UserError
 from sparsecnn.pruning import prune
 from sparsecnn.pruning.problem import Companions
 from sparsecnn.registry import names, resolve
-from sparsecnn.study.config import complete_config, diagnosed, variant_settings
+from sparsecnn.study.config import complete_config, data_label, diagnosed, variant_settings
 from sparsecnn.study.config_files import read_config
 from sparsecnn.training.recipe import SCHEDULES, Recipe
 
@@ -387,3 +387,11 @@ def test_the_command_that_checks_says_what_a_study_is_and_what_is_wrong(tmp_path
         assert run.returncode == code
         assert text in run.stdout + run.stderr
         assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("label", "holdout", "said"),
+    [("Mine", 0, "Mine"), (None, 0, "digits"), ("Mine", 140, "Mine (train split alone)")],
+)
+def test_data_are_called_what_they_are(label, holdout, said):
+    assert data_label({"name": "digits", "label": label, "holdout": holdout}) == said

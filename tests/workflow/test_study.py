@@ -397,6 +397,13 @@ def test_a_wrong_configuration_is_one_line(fresh, study, message):
     assert "Traceback" not in output
 
 
+def test_held_out_train_images_take_the_place_of_the_test_split(fresh):
+    fresh.snakemake("--until", "dataset", study=merged(TINY, dataset={"holdout": 140}))
+    summary, _ = read_json(fresh / "results/tiny/data/dataset.json", "dataset_summary")
+    assert (summary["n_train"], summary["n_test"]) == (1437 - 140, 140)
+    assert set(summary["class_counts"]["test"].values()) == {14}
+
+
 def test_a_failed_job_says_why_in_one_line_and_its_log(fresh):
     study = merged(TINY, calibration={"images": 5000})
     output = fresh.snakemake("--until", "calibrate", study=study, ok=False)

@@ -53,6 +53,12 @@ def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "recipes": recipes}
 
 
+def data_label(dataset: Mapping[str, Any]) -> str:
+    """What tables and reports call a study's images; `dataset` is that part of its configuration."""
+    name: str = dataset["label"] or dataset["name"]
+    return f"{name} (train split alone)" if dataset["holdout"] else name
+
+
 def budgets(regime: Mapping[str, Any]) -> dict[str, int]:
     """Epochs of each model in one regime of a checked configuration."""
     return {model: epochs for model, epochs in regime.items() if model != "recipe"}

@@ -46,7 +46,7 @@ class Stages:
     def dataset(self) -> Origin:
         """Of the canonical dataset."""
         own = self._config["dataset"]
-        settings = {key: own[key] for key in ("name", "source", "normalization")}
+        settings = {key: own[key] for key in ("name", "source", "normalization", "holdout")}
         code = self._digest.of("dataset.py", [module_of("dataset", own["name"])])
         return Origin(settings | self._versions, code)
 
