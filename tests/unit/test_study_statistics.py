@@ -106,7 +106,7 @@ def outcome(low, high, p=0.01):
         ([outcome(1, 2), outcome(0.1, 5)], REPRODUCED),
         ([outcome(1, 2), outcome(-0.1, 5)], INCONCLUSIVE),
         ([outcome(1, 2), outcome(-3, -1)], NOT_REPRODUCED),
-        ([outcome(1, 2), outcome(-3, -1, p=0.06)], INCONCLUSIVE),
+        ([outcome(1, 2), outcome(-3, -1, p=0.03)], INCONCLUSIVE),
         ([outcome(0, 0)], INCONCLUSIVE),
     ],
 )

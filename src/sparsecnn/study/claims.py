@@ -1,5 +1,7 @@
 """The reference study's five claims as declared tests.
 
+They are of the regimes that train alike (`Results.ends`): recipes are not compared.
+
 A claim says which comparisons it expects to be positive; one rule, the same for all, turns
 their intervals into a verdict (`sparsecnn.study.judging`). A study adds claims of its own in its
 configuration (`sparsecnn.study.declared`).
@@ -35,8 +37,11 @@ class Claim:
     """What is claimed, with the reference's own numbers if it is the reference's."""
     quantity: str
     """What is compared, in points; positive supports the claim. A noun phrase."""
-    comparisons: Callable[[Results], list[Comparison]]
-    """What to compare; raises `NotTestableError` if the study lacks it."""
+    comparisons: Callable[..., list[Comparison]]
+    """What to compare; raises `NotTestableError` if the study lacks it.
+
+    The reference study's take a variant, `solver`, to put in the place of SparseGPT's.
+    """
     source: str = "reference"
     """Who claims it: the ``reference`` study, or this ``study``."""
 
@@ -59,18 +64,18 @@ class Explanation:
     source: str = "reference"
 
 
-def sparsegpt_against_magnitude(results: Results) -> list[Comparison]:
+def sparsegpt_against_magnitude(results: Results, solver: str | None = None) -> list[Comparison]:
     """Claim 1: in every cell, SparseGPT minus magnitude pruning."""
-    sparsegpt, magnitude = _variant(results, "sparsegpt"), _variant(results, "magnitude")
+    sparsegpt, magnitude = solver or judged(results), _variant(results, "magnitude")
     return [
         Comparison(str(cell), ((1, cell, sparsegpt), (-1, cell, magnitude)))
         for cell in results.cells
     ]
 
 
-def drop_shrinks_with_training(results: Results) -> list[Comparison]:
+def drop_shrinks_with_training(results: Results, solver: str | None = None) -> list[Comparison]:
     """Claim 2: for each network, SparseGPT's drop at the least minus at the most training."""
-    variant = _variant(results, "sparsegpt")
+    variant = solver or judged(results)
     least, most = _extreme_regimes(results)
     trained_longer = [
         model
@@ -90,9 +95,9 @@ def drop_shrinks_with_training(results: Results) -> list[Comparison]:
     ]
 
 
-def residual_loses_more(results: Results) -> list[Comparison]:
+def residual_loses_more(results: Results, solver: str | None = None) -> list[Comparison]:
     """Claim 4: at the most training, a residual network's drop minus a serial one's."""
-    variant = _variant(results, "sparsegpt")
+    variant = solver or judged(results)
     return [
         Comparison(
             _against(residual, serial),
@@ -102,9 +107,9 @@ def residual_loses_more(results: Results) -> list[Comparison]:
     ]
 
 
-def serial_gains_more(results: Results) -> list[Comparison]:
+def serial_gains_more(results: Results, solver: str | None = None) -> list[Comparison]:
     """Claim 5: at the most training, a serial network's gain over magnitude minus a residual's."""
-    sparsegpt, magnitude = _variant(results, "sparsegpt"), _variant(results, "magnitude")
+    sparsegpt, magnitude = solver or judged(results), _variant(results, "magnitude")
     return [
         Comparison(
             _against(serial, residual),
@@ -184,6 +189,11 @@ def _against(one: Cell, other: Cell) -> str:
     return _("{model} against {other}").format(model=one.model, other=other)
 
 
+def judged(results: Results) -> str:
+    """The variant that the claims take for SparseGPT; `NotTestableError` if there is none."""
+    return _variant(results, "sparsegpt")
+
+
 def _variant(results: Results, method: str) -> str:
     variant = results.variant_of(method)
     if variant is None:
@@ -193,14 +203,14 @@ def _variant(results: Results, method: str) -> str:
 
 
 def _extreme_regimes(results: Results) -> tuple[str, str]:
-    regimes = results.regimes
-    if len(regimes) < 2:
+    least, most = results.ends
+    if least == most:
         raise NotTestableError(_("a second training regime"))
-    return regimes[0], regimes[-1]
+    return least, most
 
 
 def _residual_and_serial(results: Results) -> list[tuple[Cell, Cell]]:
-    most = results.regimes[-1]
+    most = results.ends[1]
     kinds = {cell: ARCHITECTURE.get(cell.model) for cell in results.cells if cell.regime == most}
     residual = [cell for cell, kind in kinds.items() if kind == "residual"]
     serial = [cell for cell, kind in kinds.items() if kind == "serial"]

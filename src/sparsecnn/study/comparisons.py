@@ -30,7 +30,7 @@ class Outcome:
     name: str
     estimate: Estimate
     adjusted_p: float
-    """Of the effect being zero; two-sided, Holm."""
+    """Of the effect being zero or more, where it is expected to be positive; one-sided, Holm."""
 
 
 def accuracy(results: Results, cell: Cell, variant: str, confidence: float = 0.95) -> Estimate:
@@ -62,11 +62,18 @@ def evaluate(
     results: Results, comparisons: Sequence[Comparison], confidence: float = 0.95
 ) -> list[Outcome]:
     """Estimate each comparison, with its p-value beside it."""
-    adjusted = holm([p_value_of(results, comparison.terms) for comparison in comparisons])
-    return [
-        Outcome(comparison.name, weigh(results, comparison.terms, confidence), p)
-        for comparison, p in zip(comparisons, adjusted, strict=True)
-    ]
+    estimates = [weigh(results, comparison.terms, confidence) for comparison in comparisons]
+    two_sided = [p_value_of(results, comparison.terms) for comparison in comparisons]
+    return outcomes_of([comparison.name for comparison in comparisons], estimates, two_sided)
+
+
+def outcomes_of(
+    names: Sequence[str], estimates: Sequence[Estimate], p_values: Sequence[float]
+) -> list[Outcome]:
+    """Named estimates with their two-sided p-values made one-sided and adjusted."""
+    pairs = zip(p_values, estimates, strict=True)
+    adjusted = holm([p / 2 if estimate.value < 0 else 1 - p / 2 for p, estimate in pairs])
+    return [Outcome(*parts) for parts in zip(names, estimates, adjusted, strict=True)]
 
 
 def verdict(outcomes: Sequence[Outcome], confidence: float = 0.95) -> str:
@@ -74,8 +81,8 @@ def verdict(outcomes: Sequence[Outcome], confidence: float = 0.95) -> str:
 
     `reproduced`: every interval lies above 0 (an intersection-union test, which needs no
     correction: Berger, Technometrics 24, 1982). `not reproduced`: at least one effect is negative
-    with a Holm-adjusted p below 1 - confidence. Otherwise `inconclusive`. At 95 % either wrong
-    verdict has a probability of at most 2.5 %.
+    with a one-sided, Holm-adjusted p below (1 - confidence) / 2. Otherwise `inconclusive`. At 95 %
+    either wrong verdict has a probability of at most 2.5 %, whatever the comparisons' dependence.
     """
     if all(outcome.estimate.low > 0 for outcome in outcomes):
         return REPRODUCED
@@ -86,7 +93,15 @@ def verdict(outcomes: Sequence[Outcome], confidence: float = 0.95) -> str:
 
 def against(outcome: Outcome, confidence: float = 0.95) -> bool:
     """Whether a comparison speaks against its claim beyond doubt."""
-    return outcome.estimate.value < 0 and outcome.adjusted_p < 1 - confidence
+    return outcome.estimate.value < 0 and outcome.adjusted_p < (1 - confidence) / 2
+
+
+def deciding(outcomes: Sequence[Outcome]) -> Outcome:
+    """The comparison a verdict rests on: if one refutes, the surest, else the lowest interval's."""
+    refuting = [outcome for outcome in outcomes if against(outcome)]
+    if verdict(outcomes) == NOT_REPRODUCED:
+        return min(refuting, key=lambda outcome: outcome.adjusted_p)
+    return min(outcomes, key=lambda outcome: outcome.estimate.low)
 
 
 def winner(results: Results, cell: Cell, confidence: float = 0.95) -> str | None:

@@ -54,7 +54,7 @@ def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_label(dataset: Mapping[str, Any]) -> str:
-    """What tables and reports call a study's images; `dataset` is that part of its configuration."""
+    """What tables and reports call the images; `dataset` is that part of the configuration."""
     name: str = dataset["label"] or dataset["name"]
     return f"{name} (train split alone)" if dataset["holdout"] else name
 

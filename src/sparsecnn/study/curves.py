@@ -12,11 +12,10 @@ def is_curve(results: Results) -> bool:
 
 
 def extremes(results: Results) -> Results:
-    """The study itself or, if it is a curve, its first and its last regime alone."""
+    """The study itself or, if it is a curve, its least and its most trained regime alone."""
     if not is_curve(results):
         return results
-    ends = (results.regimes[0], results.regimes[-1])
-    return Results(tuple(row for row in results.rows if row.regime in ends))
+    return Results(tuple(row for row in results.rows if row.regime in results.ends))
 
 
 def curve_of(results: Results, model: str) -> list[Cell]:

@@ -112,7 +112,7 @@ def _compared(results: Results, diagnostics: Diagnostics) -> list[str]:
 
 def _ends(results: Results) -> list[str]:
     """The least and the most trained regime, or the only one."""
-    return list(dict.fromkeys((results.regimes[0], results.regimes[-1])))
+    return list(dict.fromkeys(results.ends))
 
 
 def _changes(diagnostics: Diagnostics, cell: Cell, variant: str) -> list[dict[str, Any]]:

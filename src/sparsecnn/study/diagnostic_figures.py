@@ -32,7 +32,7 @@ def draw_quadratic_model(results: Results, diagnostics: Diagnostics) -> Figure:
     Both axes are linear around zero and logarithmic beyond.
     """
     variants = [v for v in shown(results) if v in diagnostics.variants]
-    regimes = list(dict.fromkeys((results.regimes[0], results.regimes[-1])))
+    regimes = list(dict.fromkeys(results.ends))
     with mpl.rc_context({**STYLE, "axes.grid.axis": "both"}):
         n = len(results.models)
         figure = Figure(figsize=(max(5.0, 1.2 + 3.4 * n), 4.9))
@@ -44,7 +44,7 @@ def draw_quadratic_model(results: Results, diagnostics: Diagnostics) -> Figure:
                 measured = diagnostics.values(cell, variant, "measured")
                 predicted = diagnostics.values(cell, variant, "predicted")
                 colour, marker = appearance(results, variant)
-                face = colour if regime == results.regimes[-1] else "white"
+                face = colour if regime == regimes[-1] else "white"
                 axes.plot(measured, predicted, marker, color=colour, mfc=face, markersize=7)
                 drawn += [*measured, *predicted]
             axes.set_title(model, fontsize=11)
@@ -64,7 +64,7 @@ def draw_accumulation(results: Results, diagnostics: Diagnostics) -> Figure:
     Regimes (the least and the most trained) go down, networks across; means over seeds.
     """
     variants = [v for v in shown(results) if v in diagnostics.variants]
-    regimes = list(dict.fromkeys((results.regimes[0], results.regimes[-1])))
+    regimes = list(dict.fromkeys(results.ends))
     with mpl.rc_context(STYLE):
         n_rows, n_columns = len(regimes), len(results.models)
         figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.8 + 2.5 * n_rows))

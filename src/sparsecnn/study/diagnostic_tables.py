@@ -82,7 +82,7 @@ def quadratic_table(results: Results, diagnostics: Diagnostics) -> str:
 
 def truth(results: Results, diagnostics: Diagnostics) -> list[str]:
     """A sentence for each variant: the error of its quadratic model at least and most training."""
-    least, most = results.regimes[0], results.regimes[-1]
+    least, most = results.ends
     sentences = []
     for variant in diagnostics.variants:
         parts = []
@@ -114,7 +114,7 @@ def growth(results: Results, diagnostics: Diagnostics) -> list[str]:
     """A sentence for each network: where the error is at most training, under each variant."""
     sentences = []
     for cell in results.cells:
-        if cell.regime != results.regimes[-1]:
+        if cell.regime != results.ends[1]:
             continue
         parts = []
         for variant in diagnostics.variants:
@@ -147,7 +147,7 @@ def growth_tables(results: Results, diagnostics: Diagnostics) -> list[str]:
     """For each network at most training, the error of every layer by variant."""
     tables = []
     for cell in results.cells:
-        if cell.regime != results.regimes[-1]:
+        if cell.regime != results.ends[1]:
             continue
         own, accumulated = (
             {v: diagnostics.along_depth(cell, v, f"{kind}_error") for v in diagnostics.variants}

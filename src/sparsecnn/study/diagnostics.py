@@ -8,11 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from sparsecnn.errors import UserError
-from sparsecnn.study.comparisons import Comparison, Outcome
+from sparsecnn.study.comparisons import Comparison, Outcome, outcomes_of
 from sparsecnn.study.config import budgets
 from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell
-from sparsecnn.study.statistics import holm, mean_over_seeds, mean_p_value
+from sparsecnn.study.statistics import mean_over_seeds, mean_p_value
 
 WORST = 200
 """The largest error of a quadratic model, in percent (see `model_error`)."""
@@ -147,11 +147,11 @@ def compare_model_errors(
         if len(per_seed) < 2:
             raise ValueError(_("the quadratic model's error with two seeds or more"))
         differences.append(per_seed)
-    adjusted = holm([mean_p_value(per_seed) for per_seed in differences])
-    return [
-        Outcome(comparison.name, mean_over_seeds(per_seed, confidence, -WORST, WORST), p)
-        for comparison, per_seed, p in zip(comparisons, differences, adjusted, strict=True)
-    ]
+    return outcomes_of(
+        [comparison.name for comparison in comparisons],
+        [mean_over_seeds(per_seed, confidence, -WORST, WORST) for per_seed in differences],
+        [mean_p_value(per_seed) for per_seed in differences],
+    )
 
 
 def _lines(value: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, float]]:

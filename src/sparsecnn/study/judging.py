@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sparsecnn.study.claims import CLAIMS, Claim, Explanation, NotTestableError
@@ -13,6 +14,7 @@ from sparsecnn.study.comparisons import (
     Outcome,
     against,
     at_chance,
+    deciding,
     evaluate,
     verdict,
 )
@@ -33,7 +35,7 @@ def judge(
     The reference study's claims come first, then those `declared` by the study itself. Without
     `diagnostics` a cause cannot be confirmed.
 
-    The effect of a claim is its least favourable comparison, in points; positive supports the
+    The effect of a claim is that of its `deciding` comparison, in points; positive supports the
     claim. Effect and interval are None where nothing was compared. Words are in the present
     language (`sparsecnn.study.language`), but for the verdict.
     """
@@ -97,7 +99,25 @@ def _explanation_record(
         ).format(missing=missing)
         return _record(claim, INCONCLUSIVE, f"{premise} {why}")
     evidence = f"{_sentence(claim, outcomes)} {_reason(outcomes)} {premise}"
-    return _record(claim, NOT_REPRODUCED if refuted else verdict(outcomes), evidence, outcomes)
+    decided = NOT_REPRODUCED if refuted else verdict(outcomes)
+    if decided == REPRODUCED and explained != REPRODUCED:
+        decided = INCONCLUSIVE
+        evidence += " " + _("What has not been shown cannot have been explained.")
+    return _record(claim, decided, evidence, outcomes)
+
+
+def judge_solvers(results: Results, solvers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The reference study's claims on accuracies as in `judge`, with each variant as SparseGPT."""
+    claims = [claim for claim in CLAIMS if isinstance(claim, Claim)]
+    return {
+        solver: [
+            _claim_record(
+                replace(claim, comparisons=partial(claim.comparisons, solver=solver)), results, 0.95
+            )
+            for claim in claims
+        ]
+        for solver in solvers
+    }
 
 
 def _cause_outcomes(
@@ -117,7 +137,7 @@ def _cause_outcomes(
 def _record(
     claim: Claim | Explanation, decided: str, evidence: str, outcomes: Sequence[Outcome] = ()
 ) -> dict[str, Any]:
-    weakest = min((o.estimate for o in outcomes), key=lambda e: e.value, default=None)
+    decisive = deciding(outcomes).estimate if outcomes else None
     return {
         "number": claim.number,
         "source": claim.source,
@@ -126,9 +146,9 @@ def _record(
         "quantity": claim.quantity if outcomes or isinstance(claim, Claim) else None,
         "verdict": decided,
         "evidence": evidence,
-        "effect": weakest and weakest.value,
-        "low": weakest and weakest.low,
-        "high": weakest and weakest.high,
+        "effect": decisive and decisive.value,
+        "low": decisive and decisive.low,
+        "high": decisive and decisive.high,
         "comparisons": [_comparison(outcome) for outcome in outcomes],
     }
 

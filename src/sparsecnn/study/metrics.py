@@ -76,6 +76,13 @@ class Results:
         return _distinct(row.regime for row in self.rows)
 
     @property
+    def ends(self) -> tuple[str, str]:
+        """The least and the most trained regime, of those that train as the first one does."""
+        recipes = {row.regime: row.recipe for row in self.rows}
+        alike = [name for name, recipe in recipes.items() if recipe == self.rows[0].recipe]
+        return alike[0], alike[-1]
+
+    @property
     def models(self) -> list[str]:
         """Names of the networks."""
         return _distinct(row.model for row in self.rows)

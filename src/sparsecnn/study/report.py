@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from sparsecnn.study import tables
 from sparsecnn.study.ablation import (
     FEW,
+    PLAIN,
     corrections,
     ingredients,
     is_ablation,
@@ -31,10 +32,11 @@ from sparsecnn.study.config import budgets
 from sparsecnn.study.curves import extremes, is_curve
 from sparsecnn.study.diagnostic_tables import diagnostics_context
 from sparsecnn.study.diagnostics import Diagnostics
+from sparsecnn.study.judging import judge_solvers
 from sparsecnn.study.language import gettext, ngettext
 from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results
-from sparsecnn.study.reference import Published, differences, imitations, shared_methods
+from sparsecnn.study.reference import SOLVER, Published, differences, imitations, shared_methods
 from sparsecnn.study.text import anchor, escaped, signed
 
 
@@ -102,6 +104,7 @@ def report_context(
         "dataset": dataset,
         "class_counts": _class_counts(dataset),
         "claims": claims["claims"],
+        **_solvers(results),
         "provenance": provenance,
         "figures": figures,
         "answer": answer(results),
@@ -317,6 +320,15 @@ def left_dense(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
+def _solvers(results: Results) -> dict[str, Any]:
+    """The variant that claims take for SparseGPT, and their verdicts with others in its place."""
+    rows = [row for row in results.rows if not row.bn_recalibrated]
+    own = dict.fromkeys(row.variant for row in rows if row.method in (PLAIN, SOLVER))
+    several = len(own) > 1 and not is_ablation(results)
+    table = tables.solvers_table(judge_solvers(results, list(own))) if several else None
+    return {"sparsegpt": results.variant_of(PLAIN), "solvers_table": table}
+
+
 def _worst(cost: Mapping[Cell, float]) -> str:
     cell = max(cost, key=lambda cell: cost[cell])
     return f"{signed(-cost[cell])}: {cell}"
@@ -367,8 +379,8 @@ def _limits(results: Results) -> list[str]:
     else:
         limits.append(
             _(
-                "Intervals are over {n} seeds and one fixed test set of {images} images; another "
-                "test set would move all numbers together."
+                "Intervals are over {n} seeds; the choice of the {images} test images, the same "
+                "for all, is not in them."
             ).format(n=n, images=f"{results.n_test:,}")
         )
     if n == 2:
@@ -388,8 +400,8 @@ def _limits(results: Results) -> list[str]:
     if any(row.width < 1 for row in results.rows):
         limits.append(
             _(
-                "Some networks are narrower than published ones, which leaves pruning less "
-                "redundancy to remove."
+                "Networks of less than full width leave pruning less redundancy to remove than "
+                "published ones."
             )
         )
     limits.append(_("The speed of the pruned networks is not measured here."))

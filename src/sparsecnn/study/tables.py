@@ -224,6 +224,19 @@ def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(header, rows, left=3)
 
 
+def solvers_table(by_solver: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Verdict and effect of every claim on accuracies, with each variant as SparseGPT."""
+    rows = []
+    for claims in zip(*by_solver.values(), strict=True):
+        row = [str(claims[0]["number"]), claims[0]["title"]]
+        for claim in claims:
+            effect = "" if claim["effect"] is None else f" ({signed(claim['effect'])})"
+            verdict = claim["verdict"]
+            row.append(_(verdict) + effect)
+        rows.append(row)
+    return markdown_table(["#", _("Claim"), *by_solver], rows, left=2 + len(by_solver))
+
+
 def comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """Every comparison that a claim rests on."""
     rows = [
@@ -236,7 +249,13 @@ def comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
         ]
         for comparison in comparisons
     ]
-    header = [_("Comparison"), _("Effect (points)"), _("95 % interval"), "p (Holm)", "n"]
+    header = [
+        _("Comparison"),
+        _("Effect (points)"),
+        _("95 % interval"),
+        _("p against the claim"),
+        "n",
+    ]
     return markdown_table(header, rows)
 
 
