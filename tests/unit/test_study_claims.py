@@ -13,8 +13,10 @@ from sparsecnn.study.comparisons import (
     winner,
 )
 from sparsecnn.study.declared import declared_claims
-from sparsecnn.study.judging import judge
+from sparsecnn.study.judging import judge, judge_solvers
 from sparsecnn.study.metrics import Cell, Results
+from sparsecnn.study.tables import solvers_table
+from sparsecnn.study.text import signed
 
 A, B = "under_trained", "fully_trained"
 
@@ -137,6 +139,55 @@ def test_two_regimes_that_share_every_network_cannot_show_an_effect_of_training(
     values = [metric("vgg16", 5, s, v, 60 + s) for s in (0, 1) for v in ("dense", "sparsegpt")]
     table = results((0, 1), shared, ("sparsegpt",), values)
     assert "trained differently in short and in long" in by_number(table)[2]["evidence"]
+
+
+def test_claims_do_not_compare_recipes():
+    strong = [
+        replace(row, regime="strong", recipe="strong", top1=50.0, drop=row.dense_top1 - 50)
+        for row in results().rows
+        if row.regime == B
+    ]
+    both = Results((*results().rows, *strong))
+    assert both.regimes == [A, B, "strong"]
+    assert both.ends == (A, B)
+    one, other = by_number(results()), by_number(both)
+    assert [one[n] for n in (2, 4, 5)] == [other[n] for n in (2, 4, 5)]
+    assert len(other[1]["comparisons"]) == 9
+
+
+def test_a_claim_shows_the_effect_of_the_comparison_that_decides():
+    def lost(row):  # little by 0.2 +- 0.1 where trained little, more by 5 +- 9 else
+        by_seed = 0.2 + 0.1 * row.seed if row.regime == A else 5 + 9 * (row.seed - 1)
+        return row.top1 if row.variant != "sparsegpt" else row.dense_top1 - by_seed
+
+    def magnitude(row):
+        return row.dense_top1 - 20 if row.variant == "magnitude" else lost(row)
+
+    claim = by_number(with_top1(results(), magnitude))[1]
+    lowest = min(claim["comparisons"], key=lambda comparison: comparison["low"])
+    assert claim["verdict"] == INCONCLUSIVE
+    assert (claim["effect"], claim["low"]) == (lowest["effect"], lowest["low"])
+    refuted = by_number(results())[5]
+    surest = min(refuted["comparisons"], key=lambda comparison: comparison["adjusted_p"])
+    assert refuted["verdict"] == NOT_REPRODUCED
+    assert (refuted["effect"], refuted["low"]) == (surest["effect"], surest["low"])
+
+
+def test_claims_with_another_solver_are_those_of_a_study_where_it_is_sparsegpt():
+    table = results()
+    by_solver = judge_solvers(table, ["sparsegpt", "sparsegpt_bn"])
+    own = [claim for claim in judge(table) if claim["number"] != 3]
+    assert by_solver["sparsegpt"] == own
+
+    def as_other(row):
+        return by[row.regime, row.model, row.seed] if row.variant == "sparsegpt" else row.top1
+
+    by = {(r.regime, r.model, r.seed): r.top1 for r in table.rows if r.variant == "sparsegpt_bn"}
+    exchanged = judge(with_top1(table, as_other))
+    assert by_solver["sparsegpt_bn"] == [c for c in exchanged if c["number"] != 3]
+    text = solvers_table(by_solver)
+    for claim in (*own, *by_solver["sparsegpt_bn"]):
+        assert f"{claim['verdict']} ({signed(claim['effect'])})" in text
 
 
 def test_a_network_at_chance_leaves_claims_open():
