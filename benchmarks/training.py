@@ -36,7 +36,7 @@ from torchvision import transforms
 
 from sparsecnn.artifacts import Manifest
 from sparsecnn.data.dataset import Dataset, Normalization, save_dataset
-from sparsecnn.device import precision
+from sparsecnn.device import device_name, precision, use_device
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
@@ -59,19 +59,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
-    number_format = precision(arguments.precision, device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"torch {torch.__version__}, {name}, {arguments.threads} threads, {number_format}")
-    if "throughput" in arguments.parts:
-        compare_loops(arguments, device, number_format)
+    with use_device(arguments.device) as device:
+        number_format = precision(arguments.precision, device)
+        name = device_name(device)
+        print(f"torch {torch.__version__}, {name}, {arguments.threads} threads, {number_format}")
+        if "throughput" in arguments.parts:
+            compare_loops(arguments, device, number_format)
     if "sharing" in arguments.parts:
         compare_sharing(arguments)
     if "startup" in arguments.parts:
-        compare_startup(arguments.repeats)
+        compare_startup(arguments.repeats, arguments.device)
 
 
 def compare_loops(
@@ -100,19 +100,19 @@ def compare_loops(
 
 def compare_sharing(arguments: argparse.Namespace) -> None:
     """Print the total images/s of as many trainings at once as `threads` allows."""
-    print("\nimages/s in total on the CPU: trainings at once x threads of each")
+    print("\nimages/s in total: trainings at once x threads of each")
     for model in arguments.models:
         rates = []
         for jobs in sorted({1, arguments.threads // 2, arguments.threads} - {0}):
             threads = arguments.threads // jobs
-            work = (model, arguments.width, arguments.batch, arguments.images, threads)
+            work = (arguments, model, threads)
             with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
                 total = sum(pool.map(one_of_many, [work] * jobs))
             rates.append(f"{jobs} x {threads}: {total:.0f}")
         print(f"{model:>12} {', '.join(rates)}", flush=True)
 
 
-def compare_startup(repeats: int) -> None:
+def compare_startup(repeats: int, device: str) -> None:
     """Print the seconds from the start of a process to the end of its first step."""
     print("\nseconds from process start to the end of the first step of custom_cnn x 0.25")
     data = random_images(50000)
@@ -125,7 +125,7 @@ def compare_startup(repeats: int) -> None:
         for _ in range(repeats):
             for name, (code, path) in sides.items():
                 begun = time.perf_counter()
-                subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+                subprocess.run([sys.executable, "-c", code, str(path), device], check=True)
                 seconds[name].append(time.perf_counter() - begun)
     for name, kept in seconds.items():
         print(f"{name:>12} {statistics.median(kept):.2f}")
@@ -136,14 +136,21 @@ import os, sys
 from pathlib import Path
 import torch
 from sparsecnn.data.dataset import load_dataset
+from sparsecnn.device import precision, use_device
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
 data, normalization, _ = load_dataset(Path(sys.argv[1]))
 model = build(Architecture("custom_cnn", 0.25, 10, 32))
-train(
-    model, data, normalization, Recipe(), 1, 0, torch.device("cpu"), stop=lambda: os._exit(0)
-)
+def stop():
+    if sys.argv[2] == "cuda":
+        torch.cuda.synchronize()
+    os._exit(0)
+with use_device(sys.argv[2]) as device:
+    train(
+        model, data, normalization, Recipe(), 1, 0, device,
+        precision=precision("auto", device), stop=stop,
+    )
 """
 PLAIN_START = """
 import os, sys
@@ -164,12 +171,15 @@ transform = transforms.Compose([
 ])
 data = Images(np.load(sys.argv[1]), transform)
 loader = torch.utils.data.DataLoader(data, 128, shuffle=True, num_workers=os.cpu_count())
-model = build(Architecture("custom_cnn", 0.25, 10, 32))
+model = build(Architecture("custom_cnn", 0.25, 10, 32)).to(sys.argv[2])
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 for images, labels in loader:
-    torch.nn.functional.cross_entropy(model(images), labels).backward()
+    logits = model(images.to(sys.argv[2]))
+    torch.nn.functional.cross_entropy(logits, labels.to(sys.argv[2])).backward()
     optimizer.step()
     break
+if sys.argv[2] == "cuda":
+    torch.cuda.synchronize()
 """
 
 
@@ -181,6 +191,7 @@ def ours(
     number_format: torch.dtype,
 ) -> float:
     """Images per second of the second epoch of `train`."""
+    torch.set_deterministic_debug_mode("error")
     history = train(
         network(),
         *(data, HALF, Recipe(batch_size=arguments.batch), 2, 0, device),
@@ -198,6 +209,7 @@ def plain_loop(
     device: torch.device,
 ) -> float:
     """Images per second of the second epoch of the loop that people write."""
+    torch.set_deterministic_debug_mode("default")
     model = network().to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     loader = DataLoader(
@@ -247,13 +259,15 @@ class PlainImages(TorchDataset[tuple[Tensor, int]]):
         return self._transform(Image.fromarray(self._images[index])), self._labels[index]
 
 
-def one_of_many(work: tuple[str, float, int, int, int]) -> float:
+def one_of_many(work: tuple[argparse.Namespace, str, int]) -> float:
     """Images per second of one training among others, in a process of its own."""
-    model, width, batch, images, threads = work
+    arguments, model, threads = work
     torch.set_num_threads(threads)
-    network = build(Architecture(model, width, len(CLASSES), 32))
-    recipe = Recipe(batch_size=batch)
-    history = train(network, random_images(images), HALF, recipe, 3, 0, torch.device("cpu"))
+    network = build(Architecture(model, arguments.width, len(CLASSES), 32))
+    recipe, images = Recipe(batch_size=arguments.batch), random_images(arguments.images)
+    with use_device(arguments.device) as device:
+        number_format = precision(arguments.precision, device)
+        history = train(network, images, HALF, recipe, 3, 0, device, precision=number_format)
     return history[1].images_per_second  # the last one may have run alone
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparsecnn.artifacts import Manifest, Origin, write_json
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.data.subset import train_sample
-from sparsecnn.device import device_name, use_device
+from sparsecnn.device import device_name, full_precision, use_device
 from sparsecnn.evaluation.conditioning import conditioning
 from sparsecnn.evaluation.curvature import (
     Batch,
@@ -29,7 +29,7 @@ from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
 from sparsecnn.pruning.calibration import gather
 from sparsecnn.pruning.selection import count_uses, find_layers
-from sparsecnn.pruning.state import evaluating, full_precision
+from sparsecnn.pruning.state import evaluating
 from sparsecnn.seeding import derive_seed
 
 if TYPE_CHECKING:

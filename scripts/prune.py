@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sparsecnn")
 
 BATCH_SIZE = 256
+GPU_BATCH_SIZE = 1024
+"""Each batch is a forward pass in a thread of its own, for which cuDNN plans every shape anew."""
 ALTERATIONS = ("crop_padding", "horizontal_flip", "cutout")
 """What a recipe does to the images that batch-norm statistics are of."""
 
@@ -39,7 +41,8 @@ def main(
     options = {k: v for k, v in settings["pruning"].items() if k != "bn_recalibration"}
     with use_device(device) as on:
         model.to(on)
-        result = prune(model, batches(images, BATCH_SIZE, on), **options)
+        size = GPU_BATCH_SIZE if on.type == "cuda" else BATCH_SIZE
+        result = prune(model, batches(images, size, on), **options)
         logger.info("pruned %d of %d layers", len(result.masks), len(result.layers))
         if settings["pruning"]["bn_recalibration"]:
             training = parent.settings["training"]

@@ -1,9 +1,9 @@
 """Choosing the device, and making what it computes repeatable."""
 
-import getpass
 import logging
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +27,8 @@ def use_device(setting: str, *, deterministic: bool = True) -> Iterator[torch.de
     of this user's are on; CUDA_VISIBLE_DEVICES says which there are to choose from. Also asks
     torch for deterministic algorithms, unless told otherwise.
 
-    Raises `UserError` if the named device is not there.
+    Raises `UserError` if the named device is not there, and where the block runs out of a GPU's
+    memory.
     """
     name = _available(setting)
     if deterministic:
@@ -35,13 +36,49 @@ def use_device(setting: str, *, deterministic: bool = True) -> Iterator[torch.de
     else:
         torch.backends.cudnn.benchmark = True
     if name != "cuda":
+        if setting == "auto" and name == "cpu" and _driver_without_gpu():
+            logger.warning(
+                "there is an NVIDIA driver, but torch %s finds no GPU (is the driver older than "
+                "CUDA %s needs?): on the CPU",
+                *(torch.__version__, torch.version.cuda),
+            )
         yield torch.device(name)
         return
     gpus = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
-    with claim_gpu(gpus, Path(tempfile.gettempdir()) / f"sparsecnn-{getpass.getuser()}") as index:
+    with claim_gpu(gpus, Path(tempfile.gettempdir()) / f"sparsecnn-{os.getuid()}") as index:
         torch.cuda.set_device(index)
         logger.info("on GPU %d of %d, %s", index, len(gpus), torch.cuda.get_device_name(index))
-        yield torch.device("cuda", index)
+        with memory_explained("run fewer jobs at once (--resources gpu=1)"):
+            yield torch.device("cuda", index)
+
+
+@contextmanager
+def memory_explained(advice: str) -> Iterator[None]:
+    """Make a `UserError` with this advice of a GPU's running out of memory inside."""
+    try:
+        yield
+    except RuntimeError as error:
+        # cuDNN and cuBLAS that get no workspace say so in words of their own.
+        signs = ("unable to find an engine", "ALLOC_FAILED")
+        if not isinstance(error, torch.OutOfMemoryError) and not any(
+            s in str(error) for s in signs
+        ):
+            raise
+        raise UserError(f"the GPU has too little free memory; {advice}") from None
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 inside: float32 products are float32 products."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    saved = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, saved, strict=True):
+            backend.fp32_precision = precision
 
 
 def device_name(device: torch.device) -> str:
@@ -77,6 +114,14 @@ def _available(setting: str) -> str:
     return setting
 
 
+def _driver_without_gpu() -> bool:
+    return (
+        torch.version.cuda is not None
+        and shutil.which("nvidia-smi") is not None
+        and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+    )
+
+
 def _make_deterministic(device: str) -> None:
     if device == "mps":
         logger.warning("MPS has no deterministic max-pooling: equal seeds may differ in bits")
@@ -85,4 +130,6 @@ def _make_deterministic(device: str) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # As use_deterministic_algorithms(True), which would import the compiler: 2 s a job.
     torch.set_deterministic_debug_mode("error")
+    # Or every new tensor is filled with NaN first: a kernel more for most operations on a GPU.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -10,14 +10,14 @@ from sparsecnn.artifacts import Manifest
 from sparsecnn.data.augmentation import AugmentedImages
 from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.data.subset import train_sample
-from sparsecnn.device import precision, use_device
+from sparsecnn.device import full_precision, precision, use_device
 from sparsecnn.errors import UserError
 from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.evaluation.conditioning import conditioning
 from sparsecnn.evaluation.curvature import flat, gradient, hessian_product
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning import blocks
-from sparsecnn.pruning.state import full_precision
+from sparsecnn.pruning.patterns import parse_pattern
 from sparsecnn.registry import names
 from sparsecnn.training.checkpoint import Checkpoints
 from sparsecnn.training.loop import train
@@ -58,13 +58,16 @@ def test_training_on_a_gpu_gives_the_same_bits_twice(dataset, model):
 @pytest.mark.parametrize("model", names("model"))
 @pytest.mark.parametrize("method", ["magnitude", "sparsegpt"])
 def test_pruning_on_a_gpu_agrees_with_the_cpu(dataset, model, method):
-    network = build(Architecture(model, 0.25, 10, 32)).eval()
-    inputs = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    # In float64: one near-tie that rounding decides otherwise changes all later layers' problems.
+    network = build(Architecture(model, 0.25, 10, 32)).double().eval()
+    inputs = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
     masks, accuracies = [], []
     for name in ("cpu", "cuda"):
         with use_device(name) as device:
             pruned = copy.deepcopy(network).to(device)
-            masks.append(prune(pruned, [inputs.to(device)], method=method).masks)
+            batches = [inputs.to(device)]
+            masks.append(prune(pruned, batches, method=method, precision="float64").masks)
+            pruned.float()
             result = evaluate(pruned, dataset.test_images, dataset.test_labels, HALF, 10, device)
             accuracies.append(result.top1)
     assert masks[0].keys() == masks[1].keys()
@@ -82,12 +85,16 @@ def test_curvature_on_a_gpu_repeats_and_agrees_with_the_cpu(dataset, model):
         with use_device(name) as device, full_precision():
             there = copy.deepcopy(network).to(device)
             batches = train_sample(dataset, HALF, 64, device, batch_size=48)
-            found[name] = gradient(there, batches)
             products = [hessian_product(there, batches, vector.to(device)) for _ in range(2)]
             assert torch.equal(*products)
-            found[name] = flat([found[name], products[0]]).cpu()
+            # Compared in float64: at the kinks of ReLU and max-pooling rounding decides in float32.
+            there.double()
+            exact = [(images.double(), labels) for images, labels in batches]
+            parts = [gradient(there, exact)]
+            parts.append(hessian_product(there, exact, vector.double().to(device)))
+            found[name] = flat(parts).cpu()
     error = (found["cuda"] - found["cpu"]).norm() / found["cpu"].norm()
-    assert error < 1e-3
+    assert error < 1e-6
 
 
 def test_conditioning_on_a_gpu_agrees_with_the_cpu():
@@ -97,16 +104,21 @@ def test_conditioning_on_a_gpu_agrees_with_the_cpu():
     assert one.condition == pytest.approx(other.condition, rel=1e-3)
 
 
+@pytest.mark.parametrize(("dtype", "agreement"), [("float64", 1.0), ("float32", 0.998)])
 @pytest.mark.parametrize("pattern", ["1:4", "2:4", "3:4"])
-def test_the_fused_kernel_gives_the_masks_of_the_plain_path(monkeypatch, pattern):
+def test_the_fused_kernel_gives_the_masks_of_the_plain_path(monkeypatch, pattern, dtype, agreement):
+    device = torch.device("cuda")
+    chosen = blocks.block_pruner(parse_pattern(pattern), device, joint=False)
+    assert type(chosen).__name__ == "FusedPruner"
     layer = torch.nn.Linear(192, 100).cuda()
     inputs = torch.randn(512, 192, device="cuda").relu()
     copies = [copy.deepcopy(layer), layer]
-    fused = prune(copies[0], [inputs], pattern=pattern, precision="float64")
+    fused = prune(copies[0], [inputs], pattern=pattern, precision=dtype)
     monkeypatch.setattr(blocks, "_has_triton", lambda device: False)
-    plain = prune(copies[1], [inputs], pattern=pattern, precision="float64")
-    assert torch.equal(fused.masks[""], plain.masks[""])
-    torch.testing.assert_close(copies[0].weight, copies[1].weight)
+    plain = prune(copies[1], [inputs], pattern=pattern, precision=dtype)
+    assert (fused.masks[""] == plain.masks[""]).float().mean() >= agreement
+    if agreement == 1:
+        torch.testing.assert_close(copies[0].weight, copies[1].weight)
 
 
 def test_augmentation_does_not_depend_on_the_device():
@@ -122,6 +134,7 @@ def test_augmentation_does_not_depend_on_the_device():
     torch.testing.assert_close(batches[1].cpu(), batches[0])
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_steps_do_not_wait_for_the_gpu(dataset):
     steps, asked = 640 // 32, iter(range(1, 100))
 
@@ -178,7 +191,9 @@ def test_too_large_a_batch_is_one_line(dataset):
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(fraction)
         try:
-            with pytest.raises(UserError, match="batches of 64 images; lower batch_size"):
+            with pytest.raises(
+                UserError, match=r"memory; lower batch_size in the recipe \(now 64\)"
+            ):
                 train(network, dataset, HALF, RECIPE, epochs=1, seed=0, device=device)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)

@@ -248,7 +248,9 @@ def test_too_little_memory_names_the_batch_and_the_setting():
         def forward(self, images):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(UserError, match="batches of 16 images; lower batch_size") as error:
+    with pytest.raises(
+        UserError, match=r"memory; lower batch_size in the recipe \(now 16\)"
+    ) as error:
         train(Greedy(), dataset(), HALF, PLAIN, epochs=1, seed=0, device=CPU)
     assert "\n" not in str(error.value)
 

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from sparsecnn.data.augmentation import normalize
 from sparsecnn.data.dataset import Normalization
+from sparsecnn.device import full_precision
 from sparsecnn.float64 import sum_in_float64
 
 
@@ -47,7 +48,7 @@ def evaluate(
     correct = torch.zeros(num_classes, dtype=torch.int64, device=device)
     losses = []
     # Only now: a model moved in inference mode could not be trained any more.
-    with torch.inference_mode():
+    with full_precision(), torch.inference_mode():
         for batch, target in zip(images.split(batch_size), labels.split(batch_size), strict=True):
             target = target.to(device)
             inputs = normalize(batch.to(device), normalization)

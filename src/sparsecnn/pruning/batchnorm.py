@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sparsecnn.device import full_precision
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import in_float64
 from sparsecnn.pruning.state import evaluating
@@ -48,7 +49,7 @@ def recalibrate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> int:
     ]
     saved = {name: _copied_state(layer) for name, layer in layers.items()}
     try:
-        with evaluating(model):
+        with full_precision(), evaluating(model):
             for layer in layers.values():
                 layer.training = True
             for batch in batches:

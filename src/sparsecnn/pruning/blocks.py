@@ -5,8 +5,9 @@ group's weights w is linear in w, and the cost is a sum of squares of linear for
 are made for a whole block at once, so that pruning a group takes six operations of torch.
 """
 
+import logging
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import cache
 from itertools import combinations
 from math import comb
 from typing import Protocol
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.patterns import NM, Pattern, Unstructured
+
+logger = logging.getLogger(__name__)
 
 MAX_MASKS = 70
 """Up to this many admissible masks (4:8 has 70) are enumerated."""
@@ -78,8 +81,21 @@ def _has_triton(device: torch.device) -> bool:
         device.type == "cuda"
         and torch.version.cuda is not None
         and torch.cuda.get_device_capability(device) >= (7, 0)
-        and find_spec("triton") is not None
+        and _triton_works()
     )
+
+
+@cache
+def _triton_works() -> bool:
+    """Whether Triton can launch kernels: it compiles its launcher on this machine."""
+    try:
+        import triton
+
+        triton.runtime.driver.active.get_current_device()
+    except Exception as error:  # no compiler, no headers of Python, no Triton
+        logger.warning("SparseGPT takes its slower path, for Triton does not work: %s", error)
+        return False
+    return True
 
 
 class _EnumeratedPruner:

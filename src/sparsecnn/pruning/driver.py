@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsecnn.device import full_precision
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.calibration import gather
 from sparsecnn.pruning.layer import LayerSettings, describe, prune_layer
@@ -18,7 +19,7 @@ from sparsecnn.pruning.patterns import parse_pattern
 from sparsecnn.pruning.problem import Companions, Method
 from sparsecnn.pruning.result import PruningResult
 from sparsecnn.pruning.selection import count_uses, find_layers, reasons_to_stay_dense
-from sparsecnn.pruning.state import evaluating, full_precision, restored_on_error
+from sparsecnn.pruning.state import evaluating, restored_on_error
 from sparsecnn.registry import resolve
 
 logger = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ On a GPU the launch of six operations per group of columns would take most of th
 `sparsecnn.pruning.blocks`, whose masks this gives in one launch per block.
 """
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -27,13 +28,14 @@ class FusedPruner:
         """As `sparsecnn.pruning.blocks.BlockPruner.prune`."""
         groups, columns, rows = block.base.shape
         grid = (triton.cdiv(rows, _ROWS), groups)
-        _prune_block[grid](
-            *(block.base.contiguous(), block.reaction.contiguous(), block.inverse.contiguous()),
-            *(pruned, pruned.stride(0), mask, mask.stride(0)),
-            *(rows, columns, self._kept, _ROWS),
-            num_warps=1,
-            enable_fp_fusion=True,
-        )
+        with torch.cuda.device_of(block.base):  # Triton launches on the current device
+            _prune_block[grid](
+                *(block.base.contiguous(), block.reaction.contiguous()),
+                *(block.inverse.contiguous(), pruned, pruned.stride(0), mask, mask.stride(0)),
+                *(rows, columns, self._kept, _ROWS),
+                num_warps=1,
+                enable_fp_fusion=True,
+            )
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -35,6 +35,8 @@ def prune_layer(
     name: str, layer: PrunableLayer, moments: LayerMoments, settings: LayerSettings
 ) -> tuple[Tensor, LayerReport]:
     """Prune one layer in place; its mask (bool, the weight's shape) and its report."""
+    if layer.weight.is_cuda:  # what is still being gathered is not the solver's time
+        torch.cuda.synchronize(layer.weight.device)
     started = time.perf_counter()
     layout = settings.layout
     if not layer.weight.isfinite().all():

@@ -23,20 +23,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
-    """No TF32 inside: float32 products are float32 products."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    saved = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, precision in zip(backends, saved, strict=True):
-            backend.fp32_precision = precision
-
-
-@contextmanager
 def one_thread() -> Iterator[None]:
     """One CPU thread inside: for loops of many small operations.
 

@@ -52,6 +52,9 @@ class _Pass:
         try:
             with torch.no_grad():
                 batch, self._batch = self._batch, None
+                if batch is not None and batch.is_cuda:
+                    torch.cuda.set_device(batch.device)
+                    batch.new_zeros(1)  # cuBLAS warns if it is the first to run in a thread
                 self._model(batch)
         except _Abandoned:
             pass

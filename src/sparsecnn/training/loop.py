@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sparsecnn.data.augmentation import AugmentedImages
 from sparsecnn.data.dataset import Dataset, Normalization
+from sparsecnn.device import memory_explained
 from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
 from sparsecnn.training.checkpoint import Checkpoint, Checkpoints
@@ -109,7 +110,8 @@ def train(
         The loss or the weights are no longer finite; the device has too little memory; a
         checkpoint cannot be written; or `stop` gave a reason.
     """
-    with _out_of_memory_explained(recipe), _own_random_state(device):
+    fewer = f"lower batch_size in the recipe (now {recipe.batch_size}), or run fewer jobs at once"
+    with memory_explained(f"{fewer} (--resources gpu=1)"), _own_random_state(device):
         model.to(device).to(memory_format=torch.channels_last)
         run = _Run(
             model,
@@ -329,17 +331,6 @@ def _refuse_divergence(run: _Run, step: int | None) -> None:
             f"the weights are not finite; lower learning_rate (now {run.recipe.learning_rate}) "
             "in the recipe"
         )
-
-
-@contextmanager
-def _out_of_memory_explained(recipe: Recipe) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"the GPU has too little free memory for batches of {recipe.batch_size} images; lower "
-            "batch_size in the recipe, or run fewer jobs at once (--resources gpu=1)"
-        ) from None
 
 
 @contextmanager

@@ -1,0 +1,61 @@
+import logging
+import os
+import sys
+
+import pytest
+import torch
+
+from sparsecnn.device import full_precision, memory_explained, use_device
+from sparsecnn.errors import UserError
+from sparsecnn.pruning import blocks
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_gpu_without_memory_is_one_line_with_advice(error):
+    with pytest.raises(UserError) as found, memory_explained("buy another"):
+        raise error
+    assert str(found.value) == "the GPU has too little free memory; buy another"
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="shapes"), memory_explained(""):
+        raise RuntimeError("shapes cannot be multiplied")
+
+
+def test_tf32_is_off_inside_and_as_it_was_behind():
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [backend.fp32_precision for backend in backends]
+    with full_precision():
+        assert [backend.fp32_precision for backend in backends] == ["ieee", "ieee"]
+    assert [backend.fp32_precision for backend in backends] == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a GPU")
+@pytest.mark.parametrize(("visible", "warned"), [(None, True), ("", False)])
+def test_a_driver_without_a_gpu_for_torch_is_said(tmp_path, monkeypatch, caplog, visible, warned):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with caplog.at_level(logging.WARNING), use_device("auto", deterministic=False) as device:
+        assert device.type == "cpu"
+    assert ("finds no GPU" in caplog.text) == warned
+
+
+def test_without_a_working_triton_the_slower_path_is_taken_and_said(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "triton", None)  # an import of it fails
+    blocks._triton_works.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert not blocks._triton_works()
+    assert "slower path" in caplog.text
+    blocks._triton_works.cache_clear()
