@@ -4,7 +4,6 @@
 import os
 import sys
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
 SOURCE = Path(workflow.basedir) / "src"
@@ -18,7 +17,7 @@ os.environ.update(
 
 from sparsecnn.errors import UserError
 from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import read_config
+from sparsecnn.study.config_files import read_config, read_schema
 
 
 def checked(read, *arguments):
@@ -42,5 +41,5 @@ configfile: Path(workflow.basedir) / "config.yaml"
 study = checked(
     complete_config,
     config,
-    yaml.safe_load((Path(workflow.basedir) / "schemas/config.schema.yaml").read_text()),
+    read_schema(),
 )

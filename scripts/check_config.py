@@ -12,12 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.utils import update_config
 
 from sparsecnn.errors import UserError
 from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import read_config
+from sparsecnn.study.config_files import read_config, read_schema
 from sparsecnn.study.layout import trainings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -38,8 +37,7 @@ def check(files: list[Path]) -> str:
     config = read_config(PROJECT / "config.yaml")
     for file in files:
         update_config(config, read_config(file))
-    schema = yaml.safe_load((PROJECT / "schemas/config.schema.yaml").read_text(encoding="utf-8"))
-    study = complete_config(config, schema)
+    study = complete_config(config, read_schema())
     dense = len(trainings(study))
     pruned = dense * len(study["variants"])
     return f"study {study['study']}: valid; {dense} trainings, {pruned} pruned networks"

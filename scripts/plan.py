@@ -27,6 +27,7 @@ from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.errors import UserError
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
+from sparsecnn.study.config_files import read_schema
 from sparsecnn.study.plan import (
     CIFAR,
     Estimates,
@@ -107,8 +108,7 @@ def study_config(files: list[str], values: list[str]) -> dict[str, Any]:
     for value in values:
         key, _, text = value.partition("=")
         update_config(config, {key: yaml.safe_load(text)})
-    schema = yaml.safe_load((PROJECT / "schemas/config.schema.yaml").read_text())
-    return complete_config(config, schema)
+    return complete_config(config, read_schema())
 
 
 def images_of(config: dict[str, Any]) -> Images | None:

@@ -24,6 +24,8 @@ from sparsecnn.artifacts import Manifest, read_json, read_table
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
+from sparsecnn.study.config import complete_config
+from sparsecnn.study.config_files import read_schema
 from sparsecnn.study.crate import check_crate, export_crate
 from sparsecnn.study.lineage import WHOLE, Finding, Lineage, judge
 
@@ -54,7 +56,8 @@ def main() -> int:
 def verify(folder: Path) -> list[Finding]:
     """What is to be said of every artifact; `UserError` if the folder holds no finished study."""
     manifest = _provenance(folder)
-    config = manifest.settings["config"]
+    # Completed again: an older version may have recorded fewer keys than there are now.
+    config = complete_config(manifest.settings["config"], read_schema())
     lineage = Lineage(folder.parent, config, CodeDigest.of_this_project(), thorough=True)
     tables = [folder / name for name in manifest.files]
     return [*lineage.check(), *(judge(t, partial(read_table, t, manifest)) for t in tables)]

@@ -9,7 +9,13 @@ from yaml.nodes import MappingNode
 
 from sparsecnn.errors import UserError
 
+SCHEMA = Path(__file__).parents[3] / "schemas" / "config.schema.yaml"
 _MERGE = "tag:yaml.org,2002:merge"
+
+
+def read_schema() -> dict[str, Any]:
+    """The schema of a study's configuration, of this very source tree."""
+    return read_config(SCHEMA)
 
 
 def read_config(path: Path) -> dict[str, Any]:
