@@ -1,6 +1,6 @@
 """Numbers of the README checked by code that shares only the networks' definitions with the study.
 
-    PYTHONPATH=src python docs/results/2026-11-25-small-12-epochs-cpu/checks.py results/small
+    PYTHONPATH=src python docs/results/2026-11-25-small-two-recipes-cpu/checks.py results/small
 
 after the commands of the README. Prints: accuracies of four pruned networks beside metrics.csv, and
 their groups of four with more than two non-zero weights; the variance behind first convolutions
@@ -75,6 +75,7 @@ def check_accuracies(study, data):
         known = {
             (r["model"], r["epochs"], r["seed"], r["variant"]): r["top1"]
             for r in csv.DictReader(file)
+            if r["recipe"] == "reference"
         }
     for model, seed, variant in CELLS:
         folder = study / model / "reference/epochs-12" / f"seed-{seed}" / variant
@@ -115,7 +116,8 @@ def check_more_images(study, data):
     for count in (1024, 4096):
         chosen = torch.cat([drawn, others[: count - len(drawn)]])
         pruned = network("vgg16", study / "vgg16/reference/epochs-12/seed-0/dense.safetensors")
-        prune(pruned, [normalized(images) for images in data["train_images"][chosen].split(256)])
+        batches = data["train_images"][chosen].split(256)
+        prune(pruned, [normalized(images) for images in batches])
         print(f"vgg16, 12 epochs, seed 0, {count} images: {accuracy(pruned, data):.2f} %")
 
 
