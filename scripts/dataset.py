@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from sparsecnn.artifacts import Manifest, write_json
 from sparsecnn.data.dataset import Normalization, channel_statistics, save_dataset
 from sparsecnn.data.dataset import summary as summarize
-from sparsecnn.data.subset import hold_out
+from sparsecnn.data.holdout import hold_out
 from sparsecnn.job import run_job
 from sparsecnn.registry import resolve
 

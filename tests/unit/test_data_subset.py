@@ -3,7 +3,7 @@ import torch
 
 from sparsecnn.data.augmentation import normalize
 from sparsecnn.data.dataset import Dataset, Normalization
-from sparsecnn.data.subset import hold_out, train_sample
+from sparsecnn.data.subset import train_sample
 from sparsecnn.errors import UserError
 
 NORMALIZATION = Normalization((0.5,), (0.25,))
@@ -43,22 +43,3 @@ def test_too_few_images_are_one_line() -> None:
     assert len(train_sample(dataset(20), NORMALIZATION, 20, CPU)) == 1
     with pytest.raises(UserError, match=r"diagnostics\.images: 21 is not possible; .* 20 images"):
         train_sample(dataset(20), NORMALIZATION, 21, CPU)
-
-
-def test_held_out_images_are_of_the_train_split_and_in_neither_twice() -> None:
-    torch.manual_seed(3)
-    data = dataset(100)
-    split = hold_out(data, 30)
-    assert hold_out(data, 30).test_images.equal(split.test_images)
-    train, test = (images[:, 0, 0, 0] for images in (split.train_images, split.test_images))
-    assert sorted([*train.tolist(), *test.tolist()]) == list(range(100))
-    assert (train // 10).equal(split.train_labels)
-    assert (test // 10).equal(split.test_labels)
-    assert torch.bincount(split.test_labels).tolist() == [3] * 10
-    assert split.classes == data.classes
-
-
-@pytest.mark.parametrize("count", [-10, 7, 15, 100, 110])
-def test_a_wrong_number_to_hold_out_is_one_line(count: int) -> None:
-    with pytest.raises(UserError, match=rf"holdout: {count} is not .* multiple of 10 up to 90"):
-        hold_out(dataset(100), count)

@@ -53,18 +53,14 @@ def test_a_finished_study_is_whole(finished):
     assert output.strip() == f"{2 + 2 * 2 + 6 * 2 + 8 + 2 + 2} whole"
 
 
-def test_a_study_of_a_version_with_fewer_settings_is_checked_with_their_defaults(finished):
-    path = finished / STUDY / "provenance.json"
-    text = path.read_text()
-    document = json.loads(text)
+def test_a_study_of_a_version_with_fewer_settings_is_checked_with_their_defaults(copied):
+    path = copied / STUDY / "provenance.json"
+    document = json.loads(path.read_text())
     del document["manifest"]["settings"]["config"]["dataset"]["holdout"]
     path.write_text(json.dumps(document))
-    try:
-        output, status = verified(finished)
-        assert status == 0
-        assert output.strip().endswith(" whole")
-    finally:
-        path.write_text(text)
+    output, status = verified(copied)
+    assert status == 0
+    assert output.strip().endswith(" whole")
 
 
 def test_a_study_travels_as_a_crate(finished, tmp_path):

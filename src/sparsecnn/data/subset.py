@@ -1,6 +1,4 @@
-"""Fixed parts of the train split, with labels."""
-
-from dataclasses import replace
+"""A fixed sample of the train split, with labels."""
 
 import torch
 from torch import Tensor
@@ -9,36 +7,6 @@ from sparsecnn.data.augmentation import normalize
 from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
-
-
-def hold_out(dataset: Dataset, count: int) -> Dataset:
-    """The dataset with `count` of its train images in the place of its test split.
-
-    Equally many of each class, always the same ones; what was the test split is dropped. Raises
-    `UserError` if `count` is no multiple of the number of classes, or leaves a class without train
-    images.
-    """
-    labels, classes = dataset.train_labels, dataset.classes
-    each, rest = divmod(count, len(classes))
-    fewest = int(torch.bincount(labels, minlength=len(classes)).min())
-    if rest or not 1 <= each < fewest:
-        raise UserError(
-            f"dataset.holdout: {count} is not possible; with {len(classes)} classes, the smallest "
-            f"of {fewest} train images, choose a multiple of {len(classes)} up to "
-            f"{(fewest - 1) * len(classes)}"
-        )
-    generator = torch.Generator().manual_seed(derive_seed(0, "holdout"))
-    order = torch.randperm(len(labels), generator=generator)
-    held = torch.cat([order[labels[order] == c][:each] for c in range(len(classes))])
-    kept = torch.ones(len(labels), dtype=torch.bool)
-    kept[held] = False
-    return replace(
-        dataset,
-        train_images=dataset.train_images[kept],
-        train_labels=labels[kept],
-        test_images=dataset.train_images[held],
-        test_labels=labels[held],
-    )
 
 
 def train_sample(
