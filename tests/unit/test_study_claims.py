@@ -2,7 +2,7 @@ from dataclasses import replace
 from statistics import fmean
 
 import pytest
-from study_example import BUDGETS, metric, published_results, results
+from study_example import BUDGETS, CATALOGUES, metric, published_results, results
 
 from sparsecnn.study.claims import CLAIMS
 from sparsecnn.study.comparisons import (
@@ -14,6 +14,7 @@ from sparsecnn.study.comparisons import (
 )
 from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.judging import judge, judge_solvers
+from sparsecnn.study.language import speaking
 from sparsecnn.study.metrics import Cell, Results
 from sparsecnn.study.tables import solvers_table
 from sparsecnn.study.text import signed
@@ -188,6 +189,9 @@ def test_claims_with_another_solver_are_those_of_a_study_where_it_is_sparsegpt()
     text = solvers_table(by_solver)
     for claim in (*own, *by_solver["sparsegpt_bn"]):
         assert f"{claim['verdict']} ({signed(claim['effect'])})" in text
+    with speaking(CATALOGUES["ko"]):
+        korean = solvers_table(judge_solvers(table, ["sparsegpt", "sparsegpt_bn"]))
+    assert not any(claim["title"] in korean for claim in own)
 
 
 def test_a_network_at_chance_leaves_claims_open():

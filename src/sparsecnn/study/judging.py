@@ -106,13 +106,17 @@ def _explanation_record(
     return _record(claim, decided, evidence, outcomes)
 
 
-def judge_solvers(results: Results, solvers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def judge_solvers(
+    results: Results, solvers: Sequence[str], confidence: float = 0.95
+) -> dict[str, list[dict[str, Any]]]:
     """The reference study's claims on accuracies as in `judge`, with each variant as SparseGPT."""
-    claims = [claim for claim in CLAIMS if isinstance(claim, Claim)]
+    claims = [claim for claim in map(_translated, CLAIMS) if isinstance(claim, Claim)]
     return {
         solver: [
             _claim_record(
-                replace(claim, comparisons=partial(claim.comparisons, solver=solver)), results, 0.95
+                replace(claim, comparisons=partial(claim.comparisons, solver=solver)),
+                results,
+                confidence,
             )
             for claim in claims
         ]
