@@ -8,9 +8,11 @@ from importlib.metadata import PackageNotFoundError
 from snakemake.logging import logger
 from sparsecnn.artifacts import environment, file_sha256, read_json
 from sparsecnn.digest import CodeDigest
-from sparsecnn.study import layout, local_gpus
+from sparsecnn.gpus import driver_found
+from sparsecnn.study import layout
 from sparsecnn.study.config import diagnosed, made_of
 from sparsecnn.study.language import NAMES
+from sparsecnn.study.local_gpus import jobs_at_once
 from sparsecnn.study.stages import Stages
 from sparsecnn.study.versions import RERUN, others
 
@@ -74,14 +76,14 @@ def gpus():
     if not workflow.local_exec:  # what a cluster's nodes have is not seen from here
         return int(study["device"] in ("auto", "cuda"))
     return int(
-        study["device"] == "cuda" or (study["device"] == "auto" and local_gpus.found())
+        study["device"] == "cuda" or (study["device"] == "auto" and driver_found())
     )
 
 
 # Unless told otherwise, as many jobs as fit on the GPUs; on a cluster its scheduler decides.
 if workflow.is_main_process and workflow.local_exec and gpus():
     if "gpu" not in workflow.global_resources:
-        workflow.register_resource("gpu", local_gpus.jobs_at_once())
+        workflow.register_resource("gpu", jobs_at_once())
 
 
 # Minutes to ask for an epoch at full width: twice what two CPU cores took for CIFAR-10's 50,000

@@ -3,7 +3,6 @@
 import logging
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 
 from sparsecnn.errors import UserError
-from sparsecnn.gpus import claim_gpu
+from sparsecnn.gpus import claim_gpu, driver_found
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def use_device(setting: str, *, deterministic: bool = True) -> Iterator[torch.de
     else:
         torch.backends.cudnn.benchmark = True
     if name != "cuda":
-        if setting == "auto" and name == "cpu" and _driver_without_gpu():
+        if setting == "auto" and name == "cpu" and torch.version.cuda and driver_found():
             logger.warning(
                 "there is an NVIDIA driver, but torch %s finds no GPU (is the driver older than "
                 "CUDA %s needs?): on the CPU",
@@ -112,14 +111,6 @@ def _available(setting: str) -> str:
     if not available[setting]:
         raise UserError(f"device: {setting} was asked for but torch finds none; use device: auto")
     return setting
-
-
-def _driver_without_gpu() -> bool:
-    return (
-        torch.version.cuda is not None
-        and shutil.which("nvidia-smi") is not None
-        and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
-    )
 
 
 def _make_deterministic(device: str) -> None:

@@ -1,11 +1,19 @@
 """Sharing the GPUs of one machine among jobs that know nothing of each other."""
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+
+def driver_found() -> bool:
+    """Whether NVIDIA's driver is here, and CUDA_VISIBLE_DEVICES does not hide every GPU."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return shutil.which("nvidia-smi") is not None and not hidden
 
 
 @contextmanager

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from sparsecnn.gpus import driver_found
 from sparsecnn.study import local_gpus
 
 
@@ -40,7 +41,7 @@ def driver(tmp_path, monkeypatch):
 )
 def test_jobs_share_a_gpu_as_far_as_its_memory_allows(driver, lines, jobs):
     driver(lines)
-    assert local_gpus.found()
+    assert driver_found()
     assert local_gpus.jobs_at_once() == jobs
 
 
@@ -55,7 +56,7 @@ def test_only_visible_gpus_count(driver, monkeypatch):
 def test_hidden_gpus_are_none(driver, monkeypatch, hidden):
     driver(["40000, Disabled"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert not local_gpus.found()
+    assert not driver_found()
 
 
 @pytest.mark.parametrize(("visible", "jobs"), [(None, 1), ("MIG-a,MIG-b", 2)])
@@ -68,5 +69,5 @@ def test_a_driver_that_cannot_say_means_one_job_each(driver, monkeypatch, visibl
 
 def test_no_driver(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not local_gpus.found()
+    assert not driver_found()
     assert local_gpus.jobs_at_once() == 1

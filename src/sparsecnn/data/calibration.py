@@ -11,6 +11,7 @@ from sparsecnn.data.augmentation import AugmentedImages, normalize
 from sparsecnn.data.dataset import (
     Dataset,
     Normalization,
+    drawn_by_class,
     normalization_from,
     normalization_tensors,
 )
@@ -68,10 +69,7 @@ def _balanced(dataset: Dataset, size: int, generator: torch.Generator) -> Tensor
     drawn = torch.randperm(len(with_spare), generator=generator)[:remainder]
     take = torch.full_like(counts, share)
     take[with_spare[drawn]] += 1
-    order = torch.randperm(len(labels), generator=generator)
-    classes_in_order = labels[order]
-    chosen = [order[classes_in_order == c][:n] for c, n in enumerate(take.tolist())]
-    indices = torch.cat(chosen)
+    indices = drawn_by_class(labels, take.tolist(), generator)
     return indices[torch.randperm(size, generator=generator)]
 
 

@@ -1,6 +1,7 @@
 """The canonical dataset: what every source yields and every later stage reads."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,13 @@ def class_counts(labels: Tensor, classes: tuple[str, ...]) -> dict[str, int]:
     """Number of images per class name; `labels` int64, shape (N,)."""
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     return dict(zip(classes, counts, strict=True))
+
+
+def drawn_by_class(labels: Tensor, counts: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Indices of so many images of each class, drawn without replacement; int64, class by class."""
+    order = torch.randperm(len(labels), generator=generator)
+    classes_in_order = labels[order]
+    return torch.cat([order[classes_in_order == c][:n] for c, n in enumerate(counts)])
 
 
 def channel_statistics(images: Tensor) -> Normalization:

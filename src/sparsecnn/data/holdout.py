@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from sparsecnn.data.dataset import Dataset
+from sparsecnn.data.dataset import Dataset, drawn_by_class
 from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
 
@@ -26,8 +26,7 @@ def hold_out(dataset: Dataset, count: int) -> Dataset:
             f"{(fewest - 1) * len(classes)}"
         )
     generator = torch.Generator().manual_seed(derive_seed(0, "holdout"))
-    order = torch.randperm(len(labels), generator=generator)
-    held = torch.cat([order[labels[order] == c][:each] for c in range(len(classes))])
+    held = drawn_by_class(labels, [each] * len(classes), generator)
     kept = torch.ones(len(labels), dtype=torch.bool)
     kept[held] = False
     return replace(

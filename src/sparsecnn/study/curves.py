@@ -15,7 +15,8 @@ def extremes(results: Results) -> Results:
     """The study itself or, if it is a curve, its least and its most trained regime alone."""
     if not is_curve(results):
         return results
-    return Results(tuple(row for row in results.rows if row.regime in results.ends))
+    ends = results.ends
+    return Results(tuple(row for row in results.rows if row.regime in ends))
 
 
 def curve_of(results: Results, model: str) -> list[Cell]:

@@ -28,7 +28,7 @@ from sparsecnn.study.chart_parts import (
     tooltips,
     visible,
 )
-from sparsecnn.study.diagnostic_figures import ChangeScale, change_scale
+from sparsecnn.study.diagnostic_figures import ChangeScale, change_scale, ends_of
 from sparsecnn.study.diagnostics import Diagnostics
 from sparsecnn.study.language import N_
 from sparsecnn.study.language import gettext as _
@@ -44,7 +44,7 @@ def quadratic_model_chart(results: Results, diagnostics: Diagnostics) -> Chart |
     Open markers are the least, full ones the most trained of `results`. Both axes are linear around
     zero and logarithmic beyond. None if no variant was measured.
     """
-    variants, regimes = _compared(results, diagnostics), _ends(results)
+    variants, regimes = _compared(results, diagnostics), ends_of(results)
     panels = {
         model: [
             point
@@ -80,7 +80,7 @@ def accumulation_chart(results: Results, diagnostics: Diagnostics) -> Chart | No
             for point in _layer_points(diagnostics, cell, variant, quantity)
         ]
         for cell in results.cells
-        if cell.regime in _ends(results)
+        if cell.regime in ends_of(results)
     }
     values = [point["value"] for points in panels.values() for point in points]
     if not values:
@@ -108,11 +108,6 @@ def accumulation_chart(results: Results, diagnostics: Diagnostics) -> Chart | No
 
 def _compared(results: Results, diagnostics: Diagnostics) -> list[str]:
     return [variant for variant in results.variants if variant in diagnostics.variants]
-
-
-def _ends(results: Results) -> list[str]:
-    """The least and the most trained regime, or the only one."""
-    return list(dict.fromkeys(results.ends))
 
 
 def _changes(diagnostics: Diagnostics, cell: Cell, variant: str) -> list[dict[str, Any]]:

@@ -25,6 +25,11 @@ class ChangeScale(NamedTuple):
     ticks: Sequence[float]
 
 
+def ends_of(results: Results) -> list[str]:
+    """The least and the most trained regime, or the only one."""
+    return list(dict.fromkeys(results.ends))
+
+
 def draw_quadratic_model(results: Results, diagnostics: Diagnostics) -> Figure:
     """Loss change predicted by the quadratic model against the one measured, a point per network.
 
@@ -32,7 +37,7 @@ def draw_quadratic_model(results: Results, diagnostics: Diagnostics) -> Figure:
     Both axes are linear around zero and logarithmic beyond.
     """
     variants = [v for v in shown(results) if v in diagnostics.variants]
-    regimes = list(dict.fromkeys(results.ends))
+    regimes = ends_of(results)
     with mpl.rc_context({**STYLE, "axes.grid.axis": "both"}):
         n = len(results.models)
         figure = Figure(figsize=(max(5.0, 1.2 + 3.4 * n), 4.9))
@@ -64,7 +69,7 @@ def draw_accumulation(results: Results, diagnostics: Diagnostics) -> Figure:
     Regimes (the least and the most trained) go down, networks across; means over seeds.
     """
     variants = [v for v in shown(results) if v in diagnostics.variants]
-    regimes = list(dict.fromkeys(results.ends))
+    regimes = ends_of(results)
     with mpl.rc_context(STYLE):
         n_rows, n_columns = len(regimes), len(results.models)
         figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.8 + 2.5 * n_rows))

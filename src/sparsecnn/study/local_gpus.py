@@ -1,16 +1,10 @@
 """The GPUs of the machine that a study runs on, as their driver tells: torch would take seconds."""
 
 import os
-import shutil
 import subprocess
 
 JOB_MEMORY = 10_240
 """MiB of a GPU for each job: the main memory that the largest asks for, and a quarter more."""
-
-
-def found() -> bool:
-    """Whether a job that takes a GPU where there is one will find one."""
-    return shutil.which("nvidia-smi") is not None and _visible() not in ("", "-1")
 
 
 def jobs_at_once() -> int:
@@ -21,7 +15,7 @@ def jobs_at_once() -> int:
     jobs spread evenly (`sparsecnn.gpus`). A GPU that is split into instances (MIG) gets one job.
     `CUDA_VISIBLE_DEVICES` says which GPUs there are.
     """
-    visible = _visible()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     query = ["nvidia-smi", "--query-gpu=memory.free,mig.mode.current"]
     query += ["--format=csv,noheader,nounits", *([f"--id={visible}"] if visible else [])]
     try:
@@ -37,7 +31,3 @@ def _fitting(line: str) -> int:
     if instances == "Enabled" or not free.isdigit():
         return 1
     return max(1, int(free) // JOB_MEMORY)
-
-
-def _visible() -> str | None:
-    return os.environ.get("CUDA_VISIBLE_DEVICES")
