@@ -37,12 +37,15 @@ PRUNED = f"{RESULTS}/{layout.PRUNED}"
 LAYERS = f"{RESULTS}/{layout.LAYERS}"
 DIAGNOSTICS = f"{RESULTS}/{layout.DIAGNOSTICS}"
 METRICS = f"{RESULTS}/{layout.METRICS}"
+TABLE = f"{RESULTS}/{layout.TABLE}"
+PROVENANCE = f"{RESULTS}/{layout.PROVENANCE}"
+CLAIMS = f"{RESULTS}/{layout.CLAIMS}"
 
 
 def warn_of_other_versions():
     """Say so if a finished study was made with other versions than it would be now."""
     try:
-        made, _ = read_json(Path(RESULTS) / "provenance.json", "provenance")
+        made, _ = read_json(Path(PROVENANCE), "provenance")
         different = others(made["versions"], environment())
     except (UserError, PackageNotFoundError):
         return
@@ -181,6 +184,13 @@ def after(*scripts):
     }
 
 
+def recorded_origins(**others):
+    """What the report's stages check provenance.json against, and what else they read."""
+    return {
+        k: asdict(v) for k, v in {"provenance": stages.provenance(), **others}.items()
+    }
+
+
 def texts(*names):
     """What changes with these files of the folder `report`, which jobs take as `ancient`."""
     return [file_sha256(Path(workflow.basedir) / "report" / name) for name in names]
@@ -207,4 +217,4 @@ def diagnostics_table():
     """The table of diagnostics as an input, if the study has one."""
     if diagnosed(study) is None:
         return {}
-    return {"diagnostics": f"{RESULTS}/diagnostics.csv"}
+    return {"diagnostics": f"{RESULTS}/{layout.DIAGNOSTICS_TABLE}"}

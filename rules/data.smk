@@ -7,7 +7,7 @@ rule dataset:
         source=dataset_source,
     output:
         dataset=DATASET,
-        summary=f"{BASE}/data/dataset.json",
+        summary=f"{BASE}/{layout.DATASET_SUMMARY}",
     log:
         f"{BASE_LOGS}/data/dataset.log",
     benchmark:

@@ -15,13 +15,14 @@ FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
 rule collect:
     input:
         metrics=networks(METRICS, ["dense", *study["variants"]]),
+        layers=networks(LAYERS, study["variants"]),
         diagnostics=networks(DIAGNOSTICS, ["dense"]) if DIAGNOSED else [],
         lineage=[path for path, _ in layout.tensor_files(Path("results"), study)],
     output:
         **(
             {
                 "diagnostics_table": report(
-                    f"{RESULTS}/diagnostics.csv",
+                    diagnostics_table()["diagnostics"],
                     caption="../report/captions/diagnostics.rst",
                     category="Tables",
                     labels={"table": "diagnostics"},
@@ -31,12 +32,12 @@ rule collect:
             else {}
         ),
         table=report(
-            f"{RESULTS}/metrics.csv",
+            TABLE,
             caption="../report/captions/metrics.rst",
             category="Tables",
             labels={"table": "every network"},
         ),
-        provenance=f"{RESULTS}/provenance.json",
+        provenance=PROVENANCE,
     log:
         f"{LOGS}/report/collect.log",
     benchmark:
@@ -47,9 +48,8 @@ rule collect:
         mem_mb=1000,
         runtime=10,
     params:
-        settings={"config": made_of(study)},
+        **asdict(stages.provenance()),
         after=after(),
-        code=digest.of("collect.py"),
     script:
         "../scripts/collect.py"
 
@@ -57,10 +57,11 @@ rule collect:
 rule claims:
     input:
         **diagnostics_table(),
-        table=f"{RESULTS}/metrics.csv",
+        table=TABLE,
+        provenance=PROVENANCE,
     output:
         claims=report(
-            f"{RESULTS}/claims.json",
+            CLAIMS,
             caption="../report/captions/claims.rst",
             category="Tables",
             labels={"table": "claims"},
@@ -75,9 +76,9 @@ rule claims:
         mem_mb=1000,
         runtime=10,
     params:
-        settings={"claims": study["claims"]},
-        after=after("collect.py"),
-        code=digest.of("claims.py"),
+        **asdict(stages.claims()),
+        origins=recorded_origins(),
+        after=after(),
     script:
         "../scripts/claims.py"
 
@@ -85,7 +86,8 @@ rule claims:
 rule figures:
     input:
         **diagnostics_table(),
-        table=f"{RESULTS}/metrics.csv",
+        table=TABLE,
+        provenance=PROVENANCE,
         layers=networks(LAYERS, study["variants"]),
     output:
         **{
@@ -109,7 +111,8 @@ rule figures:
         runtime=10,
     params:
         settings={key: study[key] for key in ("pruning", "methods", "variants")},
-        after=after("collect.py"),
+        origins=recorded_origins(),
+        after=after(),
         code=digest.of("figures.py"),
     script:
         "../scripts/figures.py"
@@ -118,10 +121,10 @@ rule figures:
 rule report:
     input:
         **diagnostics_table(),
-        table=f"{RESULTS}/metrics.csv",
-        claims=f"{RESULTS}/claims.json",
-        provenance=f"{RESULTS}/provenance.json",
-        dataset=f"{BASE}/data/dataset.json",
+        table=TABLE,
+        provenance=PROVENANCE,
+        claims=CLAIMS,
+        dataset=f"{BASE}/{layout.DATASET_SUMMARY}",
         figures=[f"{REPORT}/figures/{name}.svg" for name in FIGURES],
         # Their content is in the params; their dates mean nothing.
         template=ancient(workflow.source_path("../report/report.md.j2")),
@@ -151,7 +154,8 @@ rule report:
         runtime=10,
     params:
         settings={"config": study},
-        after=after("collect.py", "claims.py", "figures.py"),
+        origins=recorded_origins(claims=stages.claims(), dataset=stages.dataset()),
+        after=after("figures.py"),
         texts=texts("report.md.j2", "reference-study.csv", *CATALOGUES.values()),
         code=digest.of("report.py"),
     script:
@@ -162,7 +166,8 @@ rule page:
     input:
         **diagnostics_table(),
         reports=rules.report.output,
-        table=f"{RESULTS}/metrics.csv",
+        table=TABLE,
+        provenance=PROVENANCE,
         layers=networks(LAYERS, study["variants"]),
         figures=[f"{REPORT}/figures/{name}.svg" for name in FIGURES],
         # Their content is in the params; their dates mean nothing.
@@ -193,7 +198,8 @@ rule page:
         settings={
             key: study[key] for key in ("pruning", "methods", "variants", "report")
         },
-        after=after("collect.py", "claims.py", "figures.py", "report.py"),
+        origins=recorded_origins(),
+        after=after("claims.py", "figures.py", "report.py"),
         texts=texts("report.html.j2", "report.css", "report.js", *CATALOGUES.values()),
         code=digest.of("page.py"),
     script:

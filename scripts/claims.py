@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import Manifest, file_sha256, write_json
+from sparsecnn.artifacts import Manifest, Origin, file_sha256, write_json
 from sparsecnn.job import run_job
 from sparsecnn.study.claims import CLAIMS
 from sparsecnn.study.declared import declared_claims
 from sparsecnn.study.diagnostics import read_diagnostics
 from sparsecnn.study.judging import judge
 from sparsecnn.study.metrics import read_results
+from sparsecnn.study.record import read_record
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
@@ -17,18 +18,20 @@ if TYPE_CHECKING:
 
 def main(
     table: Path,
+    provenance: Path,
     claims: Path,
     settings: dict[str, Any],
     code: str,
+    origins: dict[str, Origin],
     diagnostics: Path | None = None,
 ) -> None:
     """Write claims.json; `settings` are those of `claims`."""
+    tables = [table, *([diagnostics] if diagnostics else [])]
+    read_record(provenance, origins["provenance"], tables)
     measured = read_diagnostics(diagnostics) if diagnostics else None
     own = declared_claims(settings, first=len(CLAIMS) + 1)
     value = {"claims": judge(read_results(table), measured, own)}
-    parents = {"metrics": file_sha256(table)}
-    if diagnostics:
-        parents["diagnostics"] = file_sha256(diagnostics)
+    parents = {path.stem: file_sha256(path) for path in tables}
     write_json(claims, value, Manifest("claims", settings, code, parents))
 
 

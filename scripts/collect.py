@@ -11,6 +11,7 @@ from sparsecnn.study.diagnostics import collect_diagnostics, diagnostics_rows
 from sparsecnn.study.lineage import Lineage
 from sparsecnn.study.metrics import collect, network_name, table_rows
 from sparsecnn.study.metrics import provenance as provenance_of
+from sparsecnn.study.record import record
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def main(
     metrics: list[Path],
+    layers: list[Path],
     diagnostics: list[Path],
     table: Path,
     provenance: Path,
@@ -38,7 +40,8 @@ def main(
         **{key: config[key] for key in ("regimes", "seeds", "variants")},
     )
     parents = {network_name(value): source.content for value, source in sources}
-    files = {table.name: write_table(table, table_rows(results))}
+    write_table(table, table_rows(results))
+    tables = [table, *layers]
     if diagnostics_table:
         measured = [read_json(path, "diagnostics") for path in diagnostics]
         parents |= {
@@ -51,8 +54,9 @@ def main(
                 **{key: config[key] for key in ("study", "regimes", "seeds")},
             )
         )
-        files[diagnostics_table.name] = write_table(diagnostics_table, rows)
-    manifest = Manifest("provenance", settings, code, parents, files)
+        write_table(diagnostics_table, rows)
+        tables.append(diagnostics_table)
+    manifest = Manifest("provenance", settings, code, parents, record(tables, table.parent))
     write_json(provenance, provenance_of(sources, tensors), manifest)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsecnn.artifacts import Origin
 from sparsecnn.job import run_job
 from sparsecnn.study.ablation import ingredients
 from sparsecnn.study.curve_figures import draw_budgets
@@ -19,6 +20,7 @@ from sparsecnn.study.figures import (
     save_svg,
 )
 from sparsecnn.study.metrics import read_results
+from sparsecnn.study.record import read_record
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 def main(
     table: Path,
+    provenance: Path,
     layers: list[Path],
     accuracy: Path,
     drop: Path,
@@ -33,11 +36,14 @@ def main(
     ablation: Path,
     budgets: Path,
     settings: dict[str, Any],
+    origins: dict[str, Origin],
     diagnostics: Path | None = None,
     quadratic_model: Path | None = None,
     accumulation: Path | None = None,
 ) -> None:
     """Write the figures as SVG, and as PNG beside; `settings` as in `ingredients`."""
+    tables = [table, *layers, *([diagnostics] if diagnostics else [])]
+    read_record(provenance, origins["provenance"], tables)
     every_budget = read_results(table)
     results = extremes(every_budget)
     errors = [read_layer_errors(path) for path in layers]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import write_text
+from sparsecnn.artifacts import Origin, write_text
 from sparsecnn.job import run_job
 from sparsecnn.study.ablation import ingredients
 from sparsecnn.study.charts import study_charts
@@ -13,6 +13,7 @@ from sparsecnn.study.figures import read_layer_errors
 from sparsecnn.study.html import render_page
 from sparsecnn.study.language import speaking
 from sparsecnn.study.metrics import read_results
+from sparsecnn.study.record import read_record
 from sparsecnn.study.report import relative_links
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def main(
     reports: list[Path],
     table: Path,
+    provenance: Path,
     layers: list[Path],
     figures: list[Path],
     template: Path,
@@ -29,10 +31,13 @@ def main(
     script: Path,
     pages: list[Path],
     settings: dict[str, Any],
+    origins: dict[str, Origin],
     catalogues: Sequence[Path] = (),
     diagnostics: Path | None = None,
 ) -> None:
     """Write a page of each report; `settings` as in `ingredients`, and `report`."""
+    tables = [table, *layers, *([diagnostics] if diagnostics else [])]
+    read_record(provenance, origins["provenance"], tables)
     links = relative_links(figures, pages[0])
     results, errors = read_results(table), [read_layer_errors(path) for path in layers]
     measured = read_diagnostics(diagnostics) if diagnostics else None

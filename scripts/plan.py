@@ -113,7 +113,7 @@ def study_config(files: list[str], values: list[str]) -> dict[str, Any]:
 
 def images_of(config: dict[str, Any]) -> Images | None:
     """How many images there are: read from the dataset if it is made, known for CIFAR."""
-    summary = Path("results") / layout.baselines(config) / "data/dataset.json"
+    summary = Path("results") / layout.baselines(config) / layout.DATASET_SUMMARY
     if summary.is_file():
         value = read_json(summary, "dataset_summary")[0]
         channels, height, width = value["image_shape"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import check_parents, file_sha256, read_json, read_table, write_text
+from sparsecnn.artifacts import Origin, check_parents, file_sha256, read_json, write_text
 from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
 from sparsecnn.study.claims import CLAIMS
@@ -13,6 +13,7 @@ from sparsecnn.study.diagnostics import read_diagnostics
 from sparsecnn.study.judging import judge
 from sparsecnn.study.language import NAMES, speaking
 from sparsecnn.study.metrics import read_results
+from sparsecnn.study.record import read_record
 from sparsecnn.study.reference import read_reference
 from sparsecnn.study.report import relative_links, render, report_context
 
@@ -30,6 +31,7 @@ def main(
     reference: Path,
     reports: list[Path],
     settings: dict[str, Any],
+    origins: dict[str, Origin],
     catalogues: Sequence[Path] = (),
     diagnostics: Path | None = None,
 ) -> None:
@@ -37,14 +39,11 @@ def main(
 
     Reports are in the order of the languages in `settings`, catalogues in that of all but English.
     """
-    verdicts, claims_manifest = read_json(claims, "claims")
-    made, provenance_manifest = read_json(provenance, "provenance")
-    read_table(table, provenance_manifest)
-    parents = {"metrics": file_sha256(table)}
-    if diagnostics:
-        read_table(diagnostics, provenance_manifest)
-        parents["diagnostics"] = file_sha256(diagnostics)
-    check_parents(claims, claims_manifest, parents)
+    tables = [table, *([diagnostics] if diagnostics else [])]
+    made, _ = read_record(provenance, origins["provenance"], tables)
+    verdicts, claims_manifest = read_json(claims, "claims", origins["claims"])
+    check_parents(claims, claims_manifest, {path.stem: file_sha256(path) for path in tables})
+    images, _ = read_json(dataset, "dataset_summary", origins["dataset"])
     config, results = settings["config"], read_results(table)
     measured = read_diagnostics(diagnostics) if diagnostics else None
     by_language = dict(zip(config["report"]["language"], reports, strict=True))
@@ -59,7 +58,7 @@ def main(
                 results,
                 claims=translated if language in words else verdicts,
                 provenance=made,
-                dataset=read_json(dataset, "dataset_summary")[0],
+                dataset=images,
                 reference=read_reference(reference),
                 figures=relative_links(figures, report),
                 config=config,

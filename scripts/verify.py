@@ -16,18 +16,18 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparsecnn.artifacts import Manifest, read_json, read_table
+from sparsecnn.artifacts import Manifest, read_json
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
+from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_schema
 from sparsecnn.study.crate import check_crate, export_crate
-from sparsecnn.study.lineage import WHOLE, Finding, Lineage, judge
+from sparsecnn.study.lineage import WHOLE, Finding, Lineage
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
@@ -55,16 +55,13 @@ def main() -> int:
 
 def verify(folder: Path) -> list[Finding]:
     """What is to be said of every artifact; `UserError` if the folder holds no finished study."""
-    manifest = _provenance(folder)
     # Completed again: an older version may have recorded fewer keys than there are now.
-    config = complete_config(manifest.settings["config"], read_schema())
-    lineage = Lineage(folder.parent, config, CodeDigest.of_this_project(), thorough=True)
-    tables = [folder / name for name in manifest.files]
-    return [*lineage.check(), *(judge(t, partial(read_table, t, manifest)) for t in tables)]
+    config = complete_config(_provenance(folder).settings["config"], read_schema())
+    return list(Lineage(folder.parent, config, CodeDigest.of_this_project(), thorough=True).check())
 
 
 def _provenance(folder: Path) -> Manifest:
-    path = folder / "provenance.json"
+    path = folder / layout.PROVENANCE
     if not path.exists():
         raise UserError(f"{folder}: no finished study (there is no provenance.json); run it first")
     return read_json(path, "provenance")[1]

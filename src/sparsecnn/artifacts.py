@@ -44,7 +44,7 @@ class Manifest:
     parents: dict[str, str] = field(default_factory=dict)
     """`content` of each artifact it was made from, by role."""
     files: dict[str, str] = field(default_factory=dict)
-    """sha256 of each table written beside it, by file name."""
+    """sha256 of each table that belongs to it, by path from its folder."""
     device: str = "cpu"
     """Name of the device that computed it."""
     seconds: float = 0.0
@@ -192,16 +192,21 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
 def read_table(path: Path, manifest: Manifest) -> list[dict[str, str]]:
     """Rows of a CSV that was written together with the artifact that has this manifest.
 
-    Raises `UserError` if the table is missing or is not the one that the manifest records.
+    Raises `UserError` as `check_table` does.
     """
+    check_table(path, manifest, path.name)
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def check_table(path: Path, manifest: Manifest, name: str) -> None:
+    """Raise `UserError` if the table is missing, or not what `manifest` records as `name`."""
     try:
         digest = file_sha256(path)
     except OSError as error:
         raise _unreadable(path, error) from None
-    if digest != manifest.files.get(path.name):
-        raise ArtifactError(path, "foreign", "it is not the table its network was written with")
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    if digest != manifest.files.get(name):
+        raise ArtifactError(path, "foreign", "it is not the table that was recorded for it")
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:

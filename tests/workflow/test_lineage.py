@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import pytest
 from rocrate.rocrate import ROCrate
 from snakemake_project import ROOT, TINY, Project
 
-from sparsecnn.artifacts import read_tensors
+from sparsecnn.artifacts import read_json, read_tensors, write_json
 from sparsecnn.errors import UserError
 from sparsecnn.study.crate import check_crate
 
@@ -48,9 +49,9 @@ def verified(project, *arguments):
 def test_a_finished_study_is_whole(finished):
     output, status = verified(finished)
     assert status == 0
-    # Dataset, calibration set, 2 trainings with a history, 6 prunings with a table, 8 metrics,
-    # 2 diagnostics, 2 tables.
-    assert output.strip() == f"{2 + 2 * 2 + 6 * 2 + 8 + 2 + 2} whole"
+    # Dataset with its summary, calibration set, 2 trainings with a history, 6 prunings with a table,
+    # 8 metrics, 2 diagnostics, 2 tables, what is on record of them, verdicts.
+    assert output.strip() == f"{2 + 1 + 2 * 2 + 6 * 2 + 8 + 2 + 2 + 1 + 1} whole"
 
 
 def test_a_study_of_a_version_with_fewer_settings_is_checked_with_their_defaults(copied):
@@ -142,6 +143,40 @@ def improve(folder):
     return path
 
 
+def evaluate_anew(folder):
+    """The table is not of these metrics any more, which are whole by themselves."""
+    path = folder / SHORT / "magnitude/metrics.json"
+    value, manifest = read_json(path, "metrics")
+    write_json(path, value | {"top1": value["top1"] + 1}, manifest)
+    return folder / STUDY / "provenance.json"
+
+
+def improve_verdicts(folder):
+    path = folder / STUDY / "claims.json"
+    path.write_text(path.read_text().replace("inconclusive", "reproduced"))
+    return path
+
+
+def judge_another_table(folder):
+    path = folder / STUDY / "claims.json"
+    value, manifest = read_json(path, "claims")
+    write_json(path, value, replace(manifest, parents={"metrics": "0" * 64}))
+    return path
+
+
+def count_other_images(folder):
+    path = folder / STUDY / "data/dataset.json"
+    value, manifest = read_json(path, "dataset_summary")
+    write_json(path, value, replace(manifest, parents={"dataset": "0" * 64}))
+    return path
+
+
+def lose_table(folder):
+    path = folder / STUDY / "metrics.csv"
+    path.unlink()
+    return path
+
+
 def improve_table(folder):
     path = folder / STUDY / "metrics.csv"
     path.write_text(path.read_text().replace(",custom_cnn,", ",custom_CNN,", 1))
@@ -203,6 +238,11 @@ DOCTORED = [
     (flip, "broken", "altered or damaged"),
     (delete, "missing", "it is not there"),
     (improve, "broken", "altered or damaged"),
+    (evaluate_anew, "stale", "made from another custom_cnn/small/epochs-1/seed-0/magnitude"),
+    (improve_verdicts, "broken", "altered or damaged"),
+    (judge_another_table, "stale", "made from another metrics"),
+    (count_other_images, "stale", "made from another dataset"),
+    (lose_table, "missing", "it is not there"),
     (improve_table, "foreign", "not the table"),
     (improve_diagnostics, "broken", "altered or damaged"),
     (improve_table_of_diagnostics, "foreign", "not the table"),
@@ -259,6 +299,25 @@ def test_changes_laundered_by_touch_are_refused(copied):
         ).unlink()
     copied.snakemake()
     assert verified(copied)[1] == 0
+
+
+def test_verdicts_by_other_rules_and_altered_tables_never_reach_the_report(copied):
+    source = copied / "src/sparsecnn/study/judging.py"
+    source.write_text(f"{source.read_text()}\nEDITED = 1\n")
+    copied.snakemake("--touch")
+    output, status = verified(copied)
+    assert status == 1
+    assert "stale    tiny/claims.json: it was made by other code than is here now" in output
+    refusal = "claims.json: it was made by other code than is here now; delete the file and run"
+    assert refusal in copied.snakemake("--forcerun", "report", ok=False)
+    (copied / STUDY / "claims.json").unlink()
+    copied.snakemake()
+
+    layers = alter_layers(copied)
+    copied.snakemake("--touch")
+    for rule in ("collect", "figures", "page"):
+        output = copied.snakemake("--forcerun", rule, ok=False)
+        assert f"{layers.relative_to(copied.folder)}: it is not the table" in output, rule
 
 
 @pytest.mark.parametrize("records", [True, False])

@@ -11,6 +11,7 @@ from sparsecnn.artifacts import (
     Origin,
     check_origin,
     check_parents,
+    file_sha256,
     read_json,
     read_manifest,
     read_table,
@@ -61,7 +62,8 @@ class Lineage:
         Of the present source tree.
     thorough
         Whether all content is read and compared with its hash; without it, of files of tensors
-        the manifest alone is read, which takes milliseconds.
+        the manifest alone is read, which takes milliseconds, and what the report's stages made is
+        left out: it is yet to be made anew.
     """
 
     def __init__(
@@ -70,12 +72,16 @@ class Lineage:
         self._config, self._thorough = config, thorough
         self._stages = Stages(config, digest)
         self._base, self._own = root / layout.baselines(config), root / config["study"]
+        self._measured: dict[str, str] = {}
+        """`content` of the metrics and diagnostics met so far, as the tables' parents."""
 
     def check(self) -> Iterator[Finding]:
         """Every artifact in the order of making; what has a bad parent is judged by itself."""
         yield from self._dataset()
         for training in layout.trainings(self._config):
             yield from self._training(training)
+        if self._thorough:
+            yield from self._report()
 
     def require_whole(self) -> list[Manifest]:
         """Manifests of all files of tensors; `ArtifactError` for the first file not whole."""
@@ -92,6 +98,8 @@ class Lineage:
         finding = self._tensors(path, "dataset", self._stages.dataset(), {})
         self._data = finding.manifest
         yield finding
+        if self._thorough:
+            yield self._summary()
         self._calibration: dict[int, Manifest | None] = {}
         for seed in self._config["seeds"]:
             path = self._base / layout.CALIBRATION.format(seed=seed)
@@ -100,6 +108,15 @@ class Lineage:
             self._calibration[seed] = finding.manifest
             yield finding
 
+    def _summary(self) -> Finding:
+        path = self._base / layout.DATASET_SUMMARY
+
+        def read() -> None:
+            _, manifest = read_json(path, "dataset_summary", self._stages.dataset())
+            check_parents(path, manifest, _known({"dataset": self._data}))
+
+        return judge(path, read)
+
     def _training(self, training: Training) -> Iterator[Finding]:
         names = training._asdict()
         path = self._base / layout.DENSE.format(**names)
@@ -107,7 +124,9 @@ class Lineage:
         finding = self._tensors(path, "dense", origin, {"dataset": self._data})
         dense = finding.manifest
         yield finding
-        yield from self._table(self._base / layout.HISTORY.format(**names), dense)
+        if dense:
+            history = self._base / layout.HISTORY.format(**names)
+            yield judge(history, partial(read_table, history, dense))
         yield self._metrics(training, DENSE, dense)
         networks = {"dense": dense}
         for variant in self._config["variants"]:
@@ -116,7 +135,9 @@ class Lineage:
             parents = {"dense": dense, "calibration": self._calibration[training.seed]}
             finding = self._tensors(path, "pruned", origin, parents)
             yield finding
-            yield from self._table(path.with_name("layers.csv"), finding.manifest)
+            if finding.manifest:
+                layers = self._own / layout.LAYERS.format(**names, variant=variant)
+                yield judge(layers, partial(read_table, layers, finding.manifest))
             yield self._metrics(training, variant, finding.manifest)
             networks[f"pruned/{variant}"] = finding.manifest
         if diagnosed(self._config) is not None:
@@ -129,6 +150,7 @@ class Lineage:
             origin = self._stages.metrics(training.model, network)
             _, manifest = read_json(path, "metrics", origin)
             check_parents(path, manifest, _known({"dataset": self._data, "network": weights}))
+            self._measured[path.parent.relative_to(self._own).as_posix()] = manifest.content
 
         return judge(path, read)
 
@@ -141,8 +163,36 @@ class Lineage:
             _, manifest = read_json(path, "diagnostics", origin)
             parents = {"dataset": self._data, **{role: networks[role] for role in roles}}
             check_parents(path, manifest, _known(parents))
+            self._measured[path.relative_to(self._own).as_posix()] = manifest.content
 
         return judge(path, read)
+
+    def _report(self) -> Iterator[Finding]:
+        """The record of the tables, these themselves, and the verdicts drawn from them."""
+        record, verdicts = self._own / layout.PROVENANCE, self._own / layout.CLAIMS
+        tables = [self._own / layout.TABLE]
+        if diagnosed(self._config) is not None:
+            tables.append(self._own / layout.DIAGNOSTICS_TABLE)
+
+        def read_record() -> None:
+            _, made = read_json(record, "provenance")
+            # Not its settings: the configuration that all is checked against may be read from it.
+            check_origin(record, made, Origin({}, self._stages.provenance().code))
+            check_parents(record, made, self._measured)
+
+        def read_recorded(path: Path) -> None:
+            _, made = read_json(record, "provenance")
+            read_table(path, made)
+
+        def read_verdicts() -> None:
+            _, manifest = read_json(verdicts, "claims", self._stages.claims())
+            parents = {path.stem: file_sha256(path) for path in tables if path.is_file()}
+            check_parents(verdicts, manifest, parents)
+
+        yield judge(record, read_record)
+        for path in tables:
+            yield judge(path, partial(read_recorded, path))
+        yield judge(verdicts, read_verdicts)
 
     def _tensors(
         self, path: Path, kind: str, origin: Origin, parents: Mapping[str, Manifest | None]
@@ -157,10 +207,6 @@ class Lineage:
             check_parents(path, manifest, _known(parents))
 
         return replace(judge(path, read), manifest=manifest)
-
-    def _table(self, path: Path, manifest: Manifest | None) -> Iterator[Finding]:
-        if self._thorough and manifest:
-            yield judge(path, partial(read_table, path, manifest))
 
 
 def _known(parents: Mapping[str, Manifest | None]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from sparsecnn.artifacts import Origin, environment
 from sparsecnn.digest import CodeDigest
 from sparsecnn.registry import module_of
-from sparsecnn.study.config import diagnosed, variant_settings
+from sparsecnn.study.config import diagnosed, made_of, variant_settings
 from sparsecnn.study.layout import trainings
 from sparsecnn.study.metrics import DENSE
 from sparsecnn.study.versions import RERUN, minor
@@ -88,3 +88,11 @@ class Stages:
         }
         code = self._digest.of("diagnose.py", [module_of("model", model)])
         return Origin(settings | self._versions, code)
+
+    def provenance(self) -> Origin:
+        """Of the tables, and of what is on record about their making."""
+        return Origin({"config": made_of(self._config)}, self._digest.of("collect.py"))
+
+    def claims(self) -> Origin:
+        """Of the verdicts on the claims."""
+        return Origin({"claims": self._config["claims"]}, self._digest.of("claims.py"))
