@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sparsecnn.artifacts import Manifest, Origin, write_json
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.data.subset import train_sample
-from sparsecnn.device import device_name, full_precision, use_device
+from sparsecnn.device import cpu_threads, device_name, full_precision, use_device
 from sparsecnn.evaluation.conditioning import conditioning
 from sparsecnn.evaluation.curvature import (
     Batch,
@@ -88,6 +88,7 @@ def main(
             code,
             parents,
             device=device_name(on),
+            threads=cpu_threads(on),
             seconds=time.perf_counter() - started,
         ),
     )

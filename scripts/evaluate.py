@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, Origin, read_table, write_json
 from sparsecnn.data.dataset import load_dataset
-from sparsecnn.device import device_name, use_device
+from sparsecnn.device import cpu_threads, device_name, use_device
 from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.evaluation.verification import network_sparsity, verify_pattern
 from sparsecnn.job import run_job
@@ -69,6 +69,7 @@ def main(
         code,
         parents,
         device=device_name(on),
+        threads=cpu_threads(on),
         # Not among the values: equal networks shall have equal metrics, to the last bit.
         seconds=parent.seconds,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, Origin, write_table, write_tensors
 from sparsecnn.data.calibration import augmented_batches, batches, load_calibration
-from sparsecnn.device import device_name, use_device
+from sparsecnn.device import cpu_threads, device_name, use_device
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
 from sparsecnn.pruning import prune
@@ -57,6 +57,7 @@ def main(
         parents={"dense": parent.content, "calibration": calibration_manifest.content},
         files={layers.name: write_table(layers, [asdict(layer) for layer in result.layers])},
         device=device_name(on),
+        threads=cpu_threads(on),
         seconds=result.seconds,
     )
     write_tensors(pruned, model.state_dict(), manifest)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, Origin, write_table, write_tensors
-from sparsecnn.data.dataset import load_dataset
-from sparsecnn.device import device_name, precision, use_device
+from sparsecnn.data.dataset import load_dataset, square_side
+from sparsecnn.device import cpu_threads, device_name, precision, use_device
 from sparsecnn.job import run_job
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.seeding import derive_seed
@@ -34,7 +34,7 @@ def main(
         model=settings["model"],
         width=settings["width"],
         num_classes=len(images.classes),
-        image_size=images.train_images.shape[-1],
+        image_size=square_side(images.train_images),
     )
     model = build(architecture, derive_seed(settings["seed"], "initialisation"))
     training = settings["training"]
@@ -51,6 +51,7 @@ def main(
             code=code,
             parents={"dataset": parent.content},
             device=device_name(on),
+            threads=cpu_threads(on),
         )
         # Beside the outputs, not among them: Snakemake deletes outputs of jobs that did not end.
         with Checkpoints(dense.with_name("checkpoints"), manifest) as checkpoints:

@@ -47,6 +47,8 @@ class Manifest:
     """sha256 of each table that belongs to it, by path from its folder."""
     device: str = "cpu"
     """Name of the device that computed it."""
+    threads: int = 0
+    """CPU threads that computed it, which decide its last bits; 0 on a GPU, or if none matter."""
     seconds: float = 0.0
     """Wall time of the training or pruning itself, without start-up and files; of metrics, that
     of the network they are of."""

@@ -87,6 +87,11 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()})"
 
 
+def cpu_threads(device: torch.device) -> int:
+    """What to record in a manifest: threads that share a sum on the CPU; 0 for a GPU."""
+    return 0 if device.type == "cuda" else torch.get_num_threads()
+
+
 def precision(setting: str, device: torch.device) -> torch.dtype:
     """The number format that `setting` names: one of auto, float32, bfloat16.
 

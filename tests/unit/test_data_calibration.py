@@ -136,6 +136,16 @@ def test_batches(size: int) -> None:
     assert inputs[0].dtype == torch.float32
 
 
+def test_no_augmented_batch_is_of_a_single_image_beside_others():
+    """Behind 1x1 outputs a single image has no variance for batch norm."""
+    device = torch.device("cpu")
+    altered = {"crop_padding": 1, "horizontal_flip": True, "cutout": 0}
+    for size, expected in ((33, [16, 17]), (34, [16, 16, 2]), (2, [2]), (17, [17])):
+        calibration = draw(dataset_with([20, 20]), size)
+        found = augmented_batches(calibration, 16, device, 0, **altered)
+        assert [len(batch) for batch in found] == expected
+
+
 def test_augmented_batches_are_the_images_as_training_sees_them():
     calibration = draw(dataset_with([20, 20]), 30)
     device, generator = torch.device("cpu"), torch.Generator()

@@ -18,6 +18,7 @@ from sparsecnn.data.dataset import (
     class_counts,
     load_dataset,
     save_dataset,
+    square_side,
     summary,
 )
 from sparsecnn.errors import UserError
@@ -195,3 +196,9 @@ def test_artifact_holds_no_metadata_beside_the_manifest(tmp_path: Path, dataset:
     tensors, _ = read_tensors(path, "dataset")
     assert bytes(tensors["classes"].tolist()).decode() == json.dumps(dataset.classes)
     assert tensors["mean"].dtype == tensors["std"].dtype == torch.float64
+
+
+def test_the_side_of_images_that_are_not_square_is_refused() -> None:
+    assert square_side(random_images(2, 3, 8, 8)) == 8
+    with pytest.raises(UserError, match=r"are 5x4 pixels \(width, height\); .* crop or scale"):
+        square_side(random_images(2, 3, 4, 5))

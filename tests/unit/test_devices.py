@@ -33,7 +33,9 @@ HALF = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 @pytest.fixture(autouse=True)
-def pretended():
+def pretended(monkeypatch):
+    monkeypatch.setattr(torch.mps, "get_rng_state", torch.get_rng_state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", torch.set_rng_state)
     with pretended_device():
         yield
 

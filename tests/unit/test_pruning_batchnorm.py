@@ -63,3 +63,9 @@ def test_nothing_to_do_and_no_batches() -> None:
     assert recalibrate_batchnorm(nn.Linear(2, 2), [torch.randn(3, 2)]) == 0
     with pytest.raises(UserError, match="no batches"):
         recalibrate_batchnorm(nn.BatchNorm1d(2), [])
+
+
+def test_a_batch_with_one_value_per_channel_is_a_line() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4))
+    with pytest.raises(UserError, match=r"a batch of 1 gives .* two images or more"):
+        recalibrate_batchnorm(model, [torch.randn(5, 3, 8, 8), torch.randn(1, 3, 8, 8)])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pruning_oracles import textbook_sparsegpt
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import sparsecnn
 from sparsecnn.errors import UserError
@@ -287,6 +288,16 @@ def test_shared_weight_is_refused() -> None:
     model[1].weight = model[0].weight
     with pytest.raises(UserError, match="'0' and '1' share one weight"):
         prune(model, [torch.randn(4, 8)])
+
+
+@pytest.mark.parametrize("normalize", [parametrizations.weight_norm, parametrizations.orthogonal])
+def test_weight_computed_from_others_is_refused_unless_excluded(normalize: Any) -> None:
+    model = nn.Sequential(normalize(nn.Linear(8, 8)), *(nn.Linear(8, 8) for _ in range(6)))
+    with pytest.raises(UserError, match=r"'0' computes its weight .*remove_parametrizations"):
+        prune(model, [torch.randn(4, 8)])
+    result = prune(model, [torch.randn(4, 8)], exclude=["0"])
+    assert list(result.masks) == [str(i) for i in range(1, 7)]
+    assert result.layers[0].reason == "excluded by name"
 
 
 def test_layer_that_data_never_reaches_is_an_error() -> None:

@@ -104,6 +104,31 @@ def test_unstructured_rates_hold_beyond_one_block(method: Method, pattern: str) 
     assert 8 * 90 - 24 <= int(zeros.sum()) <= 8 * 90
 
 
+@pytest.mark.parametrize("percent", range(1, 100))
+def test_a_rate_in_percent_of_a_hundred_weights_is_met_exactly(percent: int) -> None:
+    """0.29 * 100 is less than 29 in binary."""
+    pattern = parse_pattern(f"{percent}% per row")
+    assert int((~pattern.mask(torch.rand(1, 100))).sum()) == percent
+    weight = torch.rand(1, 1, 100)
+    solution = ExactOBS().solve(problem_of(weight, torch.eye(100)[None], pattern, 100))
+    assert int((~solution.mask).sum()) == percent
+
+
+@pytest.mark.parametrize("block_size", [9, 50, 128, 400])
+def test_the_block_size_of_static_obs_changes_no_mask(block_size: int) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(400, 300, dtype=torch.float64)
+    problem = problem_of(
+        torch.randn(1, 8, 300, dtype=torch.float64),
+        (inputs.T @ inputs)[None],
+        parse_pattern("50% per row"),
+        300,
+    )
+    expected, found = StaticOBS().solve(problem), StaticOBS(block_size).solve(problem)
+    assert torch.equal(found.mask, expected.mask)
+    torch.testing.assert_close(found.weight, expected.weight)
+
+
 def test_exact_obs_goes_row_by_row() -> None:
     problem = problem_of(torch.ones(1, 2, 4), torch.eye(4)[None], parse_pattern("50%"), 4)
     with pytest.raises(UserError, match="has to be '50% per row'"):

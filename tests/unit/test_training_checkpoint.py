@@ -19,7 +19,9 @@ from sparsecnn.training.checkpoint import Checkpoint, Checkpoints
 from sparsecnn.training.interruption import stop_requests
 from sparsecnn.training.loop import train
 
-IDENTITY = Manifest("dense", {"seed": 0}, "c0de", parents={"dataset": "d"}, device="cpu (x)")
+IDENTITY = Manifest(
+    "dense", {"seed": 0}, "c0de", parents={"dataset": "d"}, device="cpu (x)", threads=1
+)
 EPOCHS = 6
 TRAIN_PROCESS = multiprocessing.get_context("forkserver")
 TRAIN_PROCESS.set_forkserver_preload(["test_training_checkpoint"])
@@ -99,6 +101,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_used(tmp_path, ca
         (replace(IDENTITY, code="c1de"), "code"),
         (replace(IDENTITY, parents={"dataset": "e"}), "data"),
         (replace(IDENTITY, device="a GPU"), "device"),
+        (replace(IDENTITY, threads=2), "number of threads"),
         (replace(IDENTITY, code="c1de", device="a GPU"), "code and device"),
     ],
 )

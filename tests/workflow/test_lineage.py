@@ -49,8 +49,8 @@ def verified(project, *arguments):
 def test_a_finished_study_is_whole(finished):
     output, status = verified(finished)
     assert status == 0
-    # Dataset with its summary, calibration set, 2 trainings with a history, 6 prunings with a table,
-    # 8 metrics, 2 diagnostics, 2 tables, what is on record of them, verdicts.
+    # Dataset with its summary, calibration set, 2 trainings with a history, 6 prunings with a
+    # table, 8 metrics, 2 diagnostics, 2 tables, what is on record of them, verdicts.
     assert output.strip() == f"{2 + 1 + 2 * 2 + 6 * 2 + 8 + 2 + 2 + 1 + 1} whole"
 
 

@@ -116,7 +116,7 @@ def augmented_batches(
     For batch-norm statistics: a network's weights are made for those of the images that it was
     trained on. On CIFAR-10 the black borders of random crops raise the variance behind the first
     convolution by about half, and even a dense network loses accuracy to statistics of images
-    without them.
+    without them. A single image left over goes with the batch before: it may have no variance.
     """
     source = AugmentedImages(
         calibration.images,
@@ -128,6 +128,9 @@ def augmented_batches(
     )
     count = len(calibration.images)
     generator = torch.Generator().manual_seed(derive_seed(seed, "batch norm"))
-    drawn = source.draw(count, generator).split(batch_size)
-    indices = torch.arange(count, device=device).split(batch_size)
+    sizes = [len(chunk) for chunk in torch.arange(count).split(batch_size)]
+    if len(sizes) > 1 and sizes[-1] == 1:
+        sizes[-2:] = [batch_size + 1]
+    drawn = source.draw(count, generator).split(sizes)
+    indices = torch.arange(count, device=device).split(sizes)
     return [source.batch(*chosen) for chosen in zip(indices, drawn, strict=True)]

@@ -93,6 +93,17 @@ def _check_split(split: str, images: Tensor, labels: Tensor, classes: tuple[str,
         raise UserError(f"dataset: {split} has no image of class {shown}; every class needs one")
 
 
+def square_side(images: Tensor) -> int:
+    """Side of images of shape (N, C, H, W), in pixels; `UserError` unless they are square."""
+    height, width = images.shape[-2:]
+    if height != width:
+        raise UserError(
+            f"dataset: the images are {width}x{height} pixels (width, height); the networks take "
+            "square ones, so crop or scale them first"
+        )
+    return int(height)
+
+
 def class_counts(labels: Tensor, classes: tuple[str, ...]) -> dict[str, int]:
     """Number of images per class name; `labels` int64, shape (N,)."""
     counts = torch.bincount(labels, minlength=len(classes)).tolist()

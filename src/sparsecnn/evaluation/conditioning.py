@@ -21,7 +21,8 @@ class Conditioning:
     effective_rank: float
     """Between 0 (of a zero matrix) and `columns`."""
     condition: float
-    """Largest over smallest eigenvalue, both with the damping added; 1 of a zero matrix."""
+    """Largest over smallest eigenvalue of the damped matrix, which is what is factored; of the
+    groups of a convolution, which are factored one by one, the worst. 1 of a zero matrix."""
 
 
 def conditioning(hessian: Tensor, damping: float = DAMPING) -> Conditioning:
@@ -33,17 +34,24 @@ def conditioning(hessian: Tensor, damping: float = DAMPING) -> Conditioning:
     Parameters
     ----------
     hessian
-        Shape (groups, columns, columns), symmetric; the groups of a convolution are taken as the
-        blocks of one matrix. Its scale does not matter.
+        Shape (groups, columns, columns), symmetric; for the effective rank the groups of a
+        convolution are taken as the blocks of one matrix. Its scale does not matter.
     damping
-        Added to the eigenvalues for the condition number, as a fraction of their mean.
+        Added to the diagonal for the condition number, as a fraction of its mean over live columns
+        (those that some input reached), group by group. The diagonal of the others is set to the
+        mean.
     """
-    found = torch.linalg.eigvalsh(in_float64(hessian)).flatten().clamp(min=0).cpu()
-    total = float(found.sum())
+    eigenvalues = torch.linalg.eigvalsh(in_float64(hessian)).clamp(min=0).cpu()
+    total = float(eigenvalues.sum())
+    columns = eigenvalues.numel()
     if total == 0:
-        return Conditioning(len(found), 0.0, 1.0)
-    shares = found / total
-    entropy = float(torch.special.entr(shares).sum())
-    shift = damping / len(found)
-    condition = float((shares.max() + shift) / (shares.min() + shift))
-    return Conditioning(len(found), math.exp(entropy), condition)
+        return Conditioning(columns, 0.0, 1.0)
+    entropy = float(torch.special.entr(eigenvalues / total).sum())
+    live = (hessian.diagonal(dim1=-2, dim2=-1) > 0).sum(-1, keepdim=True).cpu()
+    reached = live.squeeze(-1) > 0
+    eigenvalues, live = eigenvalues[reached], live[reached]
+    added = damping * eigenvalues.sum(-1, keepdim=True) / live
+    # Each dead column has an eigenvalue of 0, sorted first, which the damped matrix has not.
+    least = eigenvalues.gather(-1, eigenvalues.shape[-1] - live)
+    condition = float(((eigenvalues[:, -1:] + added) / (least + added)).max())
+    return Conditioning(columns, math.exp(entropy), condition)

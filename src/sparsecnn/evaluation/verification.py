@@ -4,6 +4,7 @@ Deliberately shares no code with `sparsecnn.pruning`: what pruned a weight must 
 """
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor
@@ -79,7 +80,7 @@ def _check_unstructured(name: str, weight: Tensor, pattern: str) -> None:
     rate, _, scope = pattern.partition("%")
     rows = weight.flatten(1) if scope else weight.reshape(1, -1)
     blocks = -(-weight[0].numel() // 128)
-    wanted = int(float(rate) / 100 * rows.shape[1]) - blocks
+    wanted = int(Fraction(rate) * rows.shape[1] / 100) - blocks
     fewest = int((rows == 0).sum(1).min())
     if fewest < wanted:
         raise PatternError(

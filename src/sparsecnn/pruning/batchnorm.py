@@ -33,7 +33,8 @@ def recalibrate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> int:
     Raises
     ------
     UserError
-        If there is no batch, or a batch-norm layer saw no data or a single value per channel.
+        If there is no batch, or a batch-norm layer saw no data or, in some batch, a single value
+        per channel.
     """
     if not batches:
         raise UserError("no batches were given to re-estimate batch-norm statistics from")
@@ -54,6 +55,13 @@ def recalibrate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> int:
                 layer.training = True
             for batch in batches:
                 model(batch)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"a batch of {len(batch)} gives a batch-norm layer a single value per channel, which "
+            "has no variance; give batches of two images or more"
+        ) from None
     finally:
         for handle in handles:
             handle.remove()

@@ -54,7 +54,7 @@ def _as_groups(problem: Problem) -> NM:
         raise UserError(
             f"exact_obs prunes row by row: pattern '{pattern}' has to be '{pattern} per row'"
         )
-    return NM(problem.prunable - int(pattern.rate * problem.prunable), problem.prunable)
+    return NM(problem.prunable - pattern.removed(problem.prunable), problem.prunable)
 
 
 def _remove_greedily(

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from sparsecnn.errors import UserError
 
+_ROUNDING = 1e-9
+"""0.29 * 100 is a little less than 29 in binary."""
+
 
 @dataclass(frozen=True)
 class NM:
@@ -49,6 +52,10 @@ class Unstructured:
     def __str__(self) -> str:
         return f"{100 * self.rate:g}%" + (" per row" if self.per_row else "")
 
+    def removed(self, size: int) -> int:
+        """How many of so many weights are zero: the fraction `rate`, rounded down."""
+        return int(self.rate * size + _ROUNDING)
+
     def mask(self, scores: Tensor) -> Tensor:
         """False for the fraction `rate`, rounded down, of lowest scores.
 
@@ -64,7 +71,7 @@ class Unstructured:
         """
         compared = scores if self.per_row else scores.reshape(-1)
         size = compared.shape[-1]
-        return _highest(compared, size - int(self.rate * size)).reshape(scores.shape)
+        return _highest(compared, size - self.removed(size)).reshape(scores.shape)
 
 
 Pattern = NM | Unstructured

@@ -18,13 +18,24 @@ COVERAGES = ("all", "skip_first_last", "hardware")
 def find_layers(model: nn.Module, exclude: Sequence[str]) -> dict[str, PrunableLayer]:
     """Every Conv2d and Linear by dotted name, in module order.
 
-    Raises `UserError` if there is none, if a convolution of another kind (transposed, 1-D, 3-D)
-    is not excluded by name, or if two layers share one weight.
+    Raises `UserError` if there is none, or if one is not excluded by name that is a convolution of
+    another kind (transposed, 1-D, 3-D), shares its weight with another, or computes it from other
+    tensors (weight normalisation and other parametrizations), so that zeros would not stay.
     """
     layers: dict[str, PrunableLayer] = {}
     owners: dict[int, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
+            if module._parameters.get("weight") is None:
+                if not _matches(name, exclude):
+                    raise UserError(
+                        f"layer {name!r} computes its weight from other tensors (as weight_norm "
+                        "does), so pruned weights would not stay: make it a plain parameter first "
+                        "(torch.nn.utils.parametrize.remove_parametrizations), or leave the layer "
+                        f"out with exclude=[{name!r}]"
+                    )
+                layers[name] = module
+                continue
             first = owners.setdefault(id(module.weight), name)
             if first != name and not _matches(name, exclude):
                 raise UserError(

@@ -15,6 +15,9 @@ from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
 from sparsecnn.pruning.state import one_thread
 
+_SCORED = 128
+"""Columns that an unstructured mask is chosen for at once."""
+
 
 @dataclass(frozen=True)
 class StaticOBS:
@@ -26,7 +29,7 @@ class StaticOBS:
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""
         factor, pattern = problem.curvature.factor, problem.pattern
-        size = pattern.group if isinstance(pattern, NM) else self.block_size
+        size = pattern.group if isinstance(pattern, NM) else _SCORED
         inverse = factor.inverse()
         diagonal = inverse.diagonal(dim1=-2, dim2=-1)
         weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()

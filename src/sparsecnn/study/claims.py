@@ -81,10 +81,10 @@ def drop_shrinks_with_training(results: Results, solver: str | None = None) -> l
         model
         for model in results.models
         if {Cell(least, model), Cell(most, model)} <= set(results.cells)
-        and results.training(Cell(least, model)) != results.training(Cell(most, model))
+        and results.epochs(Cell(least, model)) < results.epochs(Cell(most, model))
     ]
     if not trained_longer:
-        missing = _("a network trained differently in {least} and in {most}")
+        missing = _("a network trained longer in {most} than in {least}")
         raise NotTestableError(missing.format(least=least, most=most))
     return [
         Comparison(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sparsecnn.study.language import N_
 from sparsecnn.study.metrics import DENSE, Cell, Results
@@ -13,6 +14,9 @@ Term = tuple[float, Cell, str]
 REPRODUCED = N_("reproduced")
 NOT_REPRODUCED = N_("not reproduced")
 INCONCLUSIVE = N_("inconclusive")
+
+_CANCELLED = 1e-12
+"""Weights below it are rounding: sums of thirds that ought to be zero."""
 
 
 @dataclass(frozen=True)
@@ -131,4 +135,17 @@ def at_chance(results: Results, cell: Cell, variant: str) -> bool:
 
 
 def _values(results: Results, terms: Sequence[Term]) -> list[tuple[float, list[float]]]:
-    return [(weight, results.top1(cell, variant)) for weight, cell, variant in terms]
+    """Weight and accuracies of every network, once each: what cancels adds no uncertainty.
+
+    Regimes that train alike share their networks. If all cancels, one network of weight 0 is left.
+    """
+    weights: dict[tuple[Any, ...], float] = {}
+    accuracies = {}
+    for weight, cell, variant in terms:
+        network = (cell.model, *results.training(cell), variant)
+        weights[network] = weights.get(network, 0) + weight
+        accuracies[network] = results.top1(cell, variant)
+    kept = [network for network, weight in weights.items() if abs(weight) > _CANCELLED]
+    if not kept:
+        return [(0, next(iter(accuracies.values())))]
+    return [(weights[network], accuracies[network]) for network in kept]

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,7 +12,7 @@ from sparsecnn.study.comparisons import Comparison, Outcome, outcomes_of
 from sparsecnn.study.config import budgets
 from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell
-from sparsecnn.study.statistics import mean_over_seeds, mean_p_value
+from sparsecnn.study.statistics import Estimate, mean_over_seeds, mean_p_value
 
 WORST = 200
 """The largest error of a quadratic model, in percent (see `model_error`)."""
@@ -149,9 +149,16 @@ def compare_model_errors(
         differences.append(per_seed)
     return outcomes_of(
         [comparison.name for comparison in comparisons],
-        [mean_over_seeds(per_seed, confidence, -WORST, WORST) for per_seed in differences],
+        [_interval(per_seed, confidence) for per_seed in differences],
         [mean_p_value(per_seed) for per_seed in differences],
     )
+
+
+def _interval(per_seed: Sequence[float], confidence: float) -> Estimate:
+    """Of a difference of errors, which lies between -`WORST` and `WORST`."""
+    found = mean_over_seeds(per_seed, confidence, -WORST, WORST)
+    # Equal seeds, as where every error is the largest there is, tell nothing of the spread.
+    return found if found.sd else replace(found, low=-WORST, high=WORST)
 
 
 def _lines(value: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, float]]:

@@ -28,7 +28,6 @@ def judge(
     results: Results,
     diagnostics: Diagnostics | None = None,
     declared: Sequence[Claim] = (),
-    confidence: float = 0.95,
 ) -> list[dict[str, Any]]:
     """Verdict, effect, interval and evidence for every claim, as JSON values.
 
@@ -44,9 +43,9 @@ def judge(
     for claim in (*map(_translated, CLAIMS), *declared):
         if isinstance(claim, Explanation):
             explained = verdicts[claim.explains]
-            record = _explanation_record(claim, explained, results, diagnostics, confidence)
+            record = _explanation_record(claim, explained, results, diagnostics)
         else:
-            record = _claim_record(claim, results, confidence)
+            record = _claim_record(claim, results)
         verdicts[claim.number] = record["verdict"]
         records.append(record)
     return records
@@ -61,9 +60,9 @@ def _translated(claim: Claim | Explanation) -> Claim | Explanation:
     )
 
 
-def _claim_record(claim: Claim, results: Results, confidence: float) -> dict[str, Any]:
+def _claim_record(claim: Claim, results: Results) -> dict[str, Any]:
     try:
-        outcomes = _outcomes(claim, results, confidence)
+        outcomes = _outcomes(claim, results)
     except NotTestableError as missing:
         evidence = _("Not tested: the study lacks {missing}.").format(missing=missing)
         return _record(claim, INCONCLUSIVE, evidence)
@@ -80,7 +79,6 @@ def _explanation_record(
     explained: str,
     results: Results,
     diagnostics: Diagnostics | None,
-    confidence: float,
 ) -> dict[str, Any]:
     premise = _("Claim {number}, which this is meant to explain, is {verdict} here.").format(
         number=claim.explains, verdict=_(explained)
@@ -89,7 +87,7 @@ def _explanation_record(
     if refuted:
         premise += " " + _("There is nothing to explain.")
     try:
-        outcomes = _cause_outcomes(claim, results, diagnostics, confidence)
+        outcomes = _cause_outcomes(claim, results, diagnostics)
     except NotTestableError as missing:
         if refuted:
             return _record(claim, NOT_REPRODUCED, premise)
@@ -106,9 +104,7 @@ def _explanation_record(
     return _record(claim, decided, evidence, outcomes)
 
 
-def judge_solvers(
-    results: Results, solvers: Sequence[str], confidence: float = 0.95
-) -> dict[str, list[dict[str, Any]]]:
+def judge_solvers(results: Results, solvers: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """The reference study's claims on accuracies as in `judge`, with each variant as SparseGPT."""
     claims = [claim for claim in map(_translated, CLAIMS) if isinstance(claim, Claim)]
     return {
@@ -116,7 +112,6 @@ def judge_solvers(
             _claim_record(
                 replace(claim, comparisons=partial(claim.comparisons, solver=solver)),
                 results,
-                confidence,
             )
             for claim in claims
         ]
@@ -125,7 +120,7 @@ def judge_solvers(
 
 
 def _cause_outcomes(
-    claim: Explanation, results: Results, diagnostics: Diagnostics | None, confidence: float
+    claim: Explanation, results: Results, diagnostics: Diagnostics | None
 ) -> list[Outcome]:
     if diagnostics is None:
         raise NotTestableError(_("diagnostics"))
@@ -133,7 +128,7 @@ def _cause_outcomes(
     comparisons = explained.comparisons(results)
     _refuse_chance(results, comparisons)
     try:
-        return compare_model_errors(comparisons, diagnostics, confidence)
+        return compare_model_errors(comparisons, diagnostics)
     except ValueError as missing:
         raise NotTestableError(str(missing)) from None
 
@@ -157,10 +152,10 @@ def _record(
     }
 
 
-def _outcomes(claim: Claim, results: Results, confidence: float) -> list[Outcome]:
+def _outcomes(claim: Claim, results: Results) -> list[Outcome]:
     comparisons = claim.comparisons(results)
     _refuse_chance(results, comparisons)
-    return evaluate(results, comparisons, confidence)
+    return evaluate(results, comparisons)
 
 
 def _refuse_chance(results: Results, comparisons: Sequence[Comparison]) -> None:
@@ -218,6 +213,16 @@ def _reason(outcomes: Sequence[Outcome]) -> str:
         contrary = [outcome.name for outcome in outcomes if against(outcome)]
         negative = _("The effect is negative beyond doubt for {comparisons}.")
         return negative.format(comparisons="; ".join(contrary))
-    unsettled = [outcome.name for outcome in outcomes if outcome.estimate.low <= 0]
-    unclear = _("The interval does not exclude 0 for {comparisons}.")
-    return unclear.format(comparisons="; ".join(unsettled))
+    includes_zero = [o.name for o in outcomes if o.estimate.low <= 0 <= o.estimate.high]
+    below_zero = [o.name for o in outcomes if o.estimate.high < 0]
+    sentences = []
+    if includes_zero:
+        unclear = _("The interval does not exclude 0 for {comparisons}.")
+        sentences.append(unclear.format(comparisons="; ".join(includes_zero)))
+    if below_zero:
+        uncorrected = _(
+            "The interval lies below 0 for {comparisons}, but not beyond doubt once corrected for "
+            "the number of comparisons."
+        )
+        sentences.append(uncorrected.format(comparisons="; ".join(below_zero)))
+    return " ".join(sentences)

@@ -82,11 +82,11 @@ def mean_over_seeds(
 
 
 def mean_p_value(values: Sequence[float]) -> float:
-    """Two-sided p-value of that mean being zero (Student's t-test)."""
+    """Two-sided p-value of that mean being zero (Student's t-test); 1 if all values are equal."""
     found = mean_over_seeds(values)
     error = (found.sd or 0) / found.n**0.5
     if error == 0:
-        return float(found.value == 0)
+        return 1.0
     return float(2 * stdtr(found.n - 1, -abs(found.value) / error))
 
 

@@ -50,8 +50,8 @@ class Checkpoints:
     folder
         Theirs alone; made when needed.
     identity
-        Settings, code, parents and device of the training. A checkpoint whose own differ, or
-        that another version of torch wrote, is not loaded: it would end in other bits.
+        Settings, code, parents, device and threads of the training. A checkpoint whose own differ,
+        or that another version of torch wrote, is not loaded: it would end in other bits.
     """
 
     def __init__(self, folder: Path, identity: Manifest) -> None:
@@ -127,6 +127,7 @@ class Checkpoints:
             "code": (manifest.code, mine.code),
             "data": (manifest.parents, mine.parents),
             "device": (manifest.device, mine.device),
+            "number of threads": (manifest.threads, mine.threads),
             "torch version": (manifest.versions["torch"], environment()["torch"]),
         }
         other = [name for name, (theirs, ours) in compared.items() if theirs != ours]
