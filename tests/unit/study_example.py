@@ -323,6 +323,10 @@ def report(
         return _report(table, values, settings, measured, language, declared or {})
 
 
+SPARSEGPT = {"calibration": "independent", "target": "own", "refit": False, "selection": "diagonal"}
+"""The options that a report names."""
+
+
 def _report(
     table: Results,
     values: Sequence[Any] | None,
@@ -364,7 +368,7 @@ def _report(
             "recipes": {"reference": asdict(Recipe())},
             "calibration": {"images": 1024, "class_balanced": True},
             "pruning": {"layout": "channels", "bn_recalibration": False},
-            "methods": {},
+            "methods": {"sparsegpt": SPARSEGPT},
             "diagnostics": {"images": 512, "variants": None} if measured else None,
             **(settings or {"variants": {name: VARIANTS[name] for name in table.variants}}),
         },

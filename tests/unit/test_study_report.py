@@ -2,7 +2,7 @@ import importlib.util
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import fmean, stdev
 
 import pytest
@@ -13,6 +13,7 @@ from study_example import (
     FIGURES,
     GOLDEN,
     ROOT,
+    SPARSEGPT,
     diagnostics,
     metrics,
     published_results,
@@ -21,13 +22,14 @@ from study_example import (
     summary_of_dataset,
 )
 
-from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
+from sparsecnn.artifacts import Manifest, Origin, read_json, write_json, write_table
 from sparsecnn.errors import UserError
 from sparsecnn.study.judging import judge
 from sparsecnn.study.lineage import Lineage
-from sparsecnn.study.metrics import Cell, table_rows
+from sparsecnn.study.metrics import Cell, Results, table_rows
 from sparsecnn.study.reference import differences, read_reference
-from sparsecnn.study.report import left_dense, render, trainings
+from sparsecnn.study.report import left_dense, render
+from sparsecnn.study.sentences import trainings
 from sparsecnn.study.tables import headline
 from sparsecnn.study.text import markdown_table, plain_table, signed
 from sparsecnn.training.recipe import Recipe
@@ -117,19 +119,26 @@ def test_the_published_table_agrees_with_itself():
 
 def test_what_differs_from_the_reference_is_said_only_where_it_differs():
     published = read_reference(ROOT / "report" / "reference-study.csv")
-    assert differences(published_results(), published) == []
-    assert "not comparable" not in report(published_results())
+    always = [
+        "SparseGPT: `sparsegpt` here, an update with one static inverse Hessian there",
+        "calibration images: 512 as they are here, 1,024 augmented ones there",
+        "weights: of the last epoch here, of the best epoch on the test set there",
+    ]
+    assert differences(published_results(), published, 512) == always
+    without = results(variants=("magnitude",))
+    assert always[0] not in differences(without, published, 512)
     longer = {name: {"vgg16": epochs} for name, epochs in zip(BUDGETS, (2, 20), strict=True)}
     values = [
         value | {"epochs": longer[regime]["vgg16"]}
         for regime in BUDGETS
         for value in metrics(regimes={regime: {"vgg16": BUDGETS[regime]["vgg16"]}})
     ]
-    assert differences(results(regimes=longer, values=values), published) == [
+    assert differences(results(regimes=longer, values=values), published, 512) == [
         "data: CIFAR-10, JPEG q75 here, CIFAR-10 there",
         "width of the networks: vgg16 0.25 here, 1 there",
         "epochs: vgg16, under_trained 2 here, 5-7 there",
         "groups of a convolution's weights: channels here, flattened there",
+        *always,
     ]
 
 
@@ -172,7 +181,7 @@ def test_a_pruned_network_at_chance_is_named():
     values = [
         value | {"top1": 10.2} if value["variant"] == "magnitude" else value for value in metrics()
     ]
-    told = "not to be told from chance (10.00 %): `magnitude` (custom_cnn, under_trained);"
+    told = "indistinguishable from chance (10.00 %): `magnitude` (custom_cnn, under_trained);"
     assert told in report(results(values=values))
 
 
@@ -248,6 +257,20 @@ def test_each_recipe_in_use_is_described_with_the_regimes_it_trains():
     for part in ("learning rate 0.4 reached after 20% of", "Nesterov momentum", "cutout of 8 pix"):
         assert part in described
     assert "cutout" not in words["Training, recipe `reference` (`a`)"]
+    config["recipes"]["strong"] |= {"crop_padding": 0}
+    assert ", random horizontal flips, cutout" in list(trainings(config).values())[1]
+    config["recipes"]["strong"] |= {"horizontal_flip": False}
+    described = list(trainings(config).values())[1]
+    assert not any(word in described for word in ("flips", "crops", ", ,"))
+
+
+def test_of_several_recipes_the_report_says_which_the_claims_speak_of():
+    last = [row for row in results().rows if row.regime == "fully_trained"]
+    strong = [replace(row, regime="strong", recipe="strong") for row in last]
+    text = report(Results((*results().rows, *strong)))
+    told = "the shortest training is `under_trained`, the longest `fully_trained`."
+    assert told in text
+    assert told not in report(results())
 
 
 def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
@@ -275,14 +298,22 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
 
     # Of these networks there are the metrics alone; the lineage has tests of its own.
     monkeypatch.setattr(Lineage, "require_whole", lambda self: [])
-    script("collect")(paths, [], table, sources, settings, "c0de")
-    script("claims")(table, claims, {"claims": {}}, "c0de")
-    options = {"methods": {}, "pruning": {"layout": "channels", "bn_recalibration": False}}
+    origins = {
+        "provenance": Origin(settings, "c0de"),
+        "claims": Origin({"claims": {}}, "c0de"),
+        "dataset": Origin({}, "c0de"),
+    }
+    script("collect")(paths, layers, [], table, sources, settings, "c0de")
+    script("claims")(table, sources, claims, {"claims": {}}, "c0de", origins)
+    options = {
+        "methods": {"sparsegpt": SPARSEGPT},
+        "pruning": {"layout": "channels", "bn_recalibration": False},
+    }
     options["variants"] = {
         "magnitude": {"method": "magnitude"},
         "sparsegpt": {"method": "sparsegpt"},
     }
-    script("figures")(table, layers, *figures, options)
+    script("figures")(table, sources, layers, *figures, options, origins)
     config = {
         "study": "example",
         "models": {"vgg16": {"width": 0.25}},
@@ -296,12 +327,13 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     former.write_text("in a language that was asked for before")
     template, reference = ROOT / "report" / "report.md.j2", ROOT / "report" / "reference-study.csv"
     inputs = (table, claims, sources, dataset, template, figures, reference, [text, korean])
-    script("report")(*inputs, {"config": config}, [CATALOGUES["ko"]])
+    script("report")(*inputs, {"config": config}, origins, [CATALOGUES["ko"]])
     parts = [ROOT / "report" / f"report.{suffix}" for suffix in ("html.j2", "css", "js")]
     pages = [path.with_suffix(".html") for path in (text, korean)]
     script("page")(
-        *([text, korean], table, layers, figures, *parts, pages),
+        *([text, korean], table, sources, layers, figures, *parts, pages),
         options | {"report": config["report"]},
+        origins,
         [CATALOGUES["ko"]],
     )
 
@@ -327,7 +359,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     judged["claims"][3]["verdict"] = "reproduced"
     write_json(claims, judged, manifest)
     with pytest.raises(UserError, match=r"claims\.json: not the verdicts .* \(claims 4\)"):
-        script("report")(*inputs, {"config": config}, [CATALOGUES["ko"]])
+        script("report")(*inputs, {"config": config}, origins, [CATALOGUES["ko"]])
 
 
 def test_summary_of_a_study_without_report_says_so_in_one_line(tmp_path):
@@ -347,10 +379,13 @@ def run_summary(folder):
 def test_the_options_of_a_variant_are_told():
     table = results(variants=("magnitude", "sparsegpt"))
     refit = {"method": "sparsegpt", "refit": True}
-    defaults = {"methods": {"sparsegpt": {"refit": False}}}
+    defaults = {"methods": {"sparsegpt": SPARSEGPT}}
     variants = {"magnitude": {"method": "magnitude"}, "sparsegpt": refit}
     text = report(table, settings={**defaults, "variants": variants})
     assert re.search(r"^\| sparsegpt +\| sparsegpt \+ refit +\|", text, re.M)
+    told = "calibration: independent, target: own, refit: false, selection: diagonal"
+    assert f"Unless the table says otherwise: `{told}`." in text
+    assert "Options of SparseGPT" not in report(results(variants=("magnitude",)))
 
 
 def test_every_number_of_the_prose_is_found_again_in_metrics_or_claims():

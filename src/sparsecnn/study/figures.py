@@ -7,6 +7,7 @@ white, so that dark pages show it too.
 """
 
 import csv
+import math
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from sparsecnn.study.statistics import Estimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "p")
+_PAGE = 10.0
+"""Width in inches that panels side by side may take: wider, and a page shrinks the letters."""
 DROPS = (-10, -3, -1, 0, 0.5, 1, 3, 10, 30, 60)
 STYLE: Any = {
     "font.size": 11,
@@ -97,7 +100,7 @@ def draw_accuracy(results: Results) -> Figure:
     seeds = {(cell, variant): results.top1(cell, variant) for cell, variant in estimates}
     figure = _draw_cells(results, [DENSE, *shown(results)], estimates, seeds)
     first = figure.axes[0]
-    first.set_ylabel("top-1 accuracy (%)")
+    _label_rows(figure, "top-1 accuracy (%)")
     low, high = max(first.get_ylim()[0], 0), min(first.get_ylim()[1], 100)
     first.set_ylim(low, high)
     if low < results.chance < high:
@@ -126,7 +129,7 @@ def draw_drop(results: Results) -> Figure:
         for cell, variant in estimates
     }
     figure = _draw_cells(results, shown(results), estimates, seeds)
-    figure.axes[0].set_ylabel("drop: dense minus pruned (points)")
+    _label_rows(figure, "drop: dense minus pruned (points)")
     for axes in figure.axes:
         axes.axhline(0, color="black", linewidth=1, zorder=1)
     return figure
@@ -218,14 +221,20 @@ def _draw_cells(
     estimates: Mapping[tuple[Cell, str], Estimate],
     seeds: Mapping[tuple[Cell, str], Sequence[float]],
 ) -> Figure:
+    """A panel for each regime, as many in a row as a page is wide enough to show legibly."""
+    n = len(results.regimes)
     with mpl.rc_context(STYLE):
         widest = max(
             sum(cell.regime == regime for cell in results.cells) for regime in results.regimes
         )
         panel = max(2.4, widest * (0.5 + 0.22 * len(variants)))
-        figure = Figure(figsize=(max(4.5, 1.2 + panel * len(results.regimes)), 4.2))
-        grid = figure.subplots(1, len(results.regimes), squeeze=False, sharey=True)[0]
-        for axes, regime in zip(grid, results.regimes, strict=True):
+        n_columns = min(n, max(1, int(_PAGE // panel)))
+        n_rows = math.ceil(n / n_columns)
+        figure = Figure(figsize=(max(4.5, 1.2 + panel * n_columns), 0.9 + 3.3 * n_rows))
+        grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).flatten()
+        for axes in grid[n:]:
+            axes.remove()
+        for axes, regime in zip(grid, results.regimes, strict=False):
             cells = [cell for cell in results.cells if cell.regime == regime]
             for position, cell in enumerate(cells):
                 for k, variant in enumerate(variants):
@@ -245,6 +254,13 @@ def _draw_cells(
         grid[0].set_ylim(limits(whiskers, seeds.values()))
         add_legend(figure, results, variants)
     return figure
+
+
+def _label_rows(figure: Figure, label: str) -> None:
+    for axes in figure.axes:
+        place = axes.get_subplotspec()
+        if place and place.is_first_col():
+            axes.set_ylabel(label)
 
 
 def _draw_estimate(

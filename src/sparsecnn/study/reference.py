@@ -66,11 +66,15 @@ def imitations(results: Results, methods: Iterable[str]) -> dict[str, str]:
     return {method: variant for method, variant in found.items() if variant is not None}
 
 
-def differences(results: Results, published: Mapping[Cell, Published]) -> list[str]:
+def differences(
+    results: Results, published: Mapping[Cell, Published], calibration_images: int
+) -> list[str]:
     """In what the compared cells differ from the reference: one phrase for each difference."""
     cells = [cell for cell in results.cells if cell in published]
-    shared = shared_methods(results, published).values()
-    rows = [row for cell in cells for variant in shared for row in results.of(cell, variant)]
+    shared = shared_methods(results, published)
+    rows = [
+        row for cell in cells for variant in shared.values() for row in results.of(cell, variant)
+    ]
     found = []
     label = results.rows[0].dataset
     if label != DATA:
@@ -96,6 +100,12 @@ def differences(results: Results, published: Mapping[Cell, Published]) -> list[s
     if layouts:
         words = _("groups of a convolution's weights: {here} here, {there} there")
         found.append(words.format(here=", ".join(layouts), there=LAYOUT))
+    if "sparsegpt" in shared:
+        words = _("SparseGPT: `{variant}` here, an update with one static inverse Hessian there")
+        found.append(words.format(variant=shared["sparsegpt"]))
+    words = _("calibration images: {here} as they are here, 1,024 augmented ones there")
+    found.append(words.format(here=f"{calibration_images:,}"))
+    found.append(_("weights: of the last epoch here, of the best epoch on the test set there"))
     return found
 
 
