@@ -8,7 +8,12 @@ rule verify:
         table=rules.collect.output.table,
     log:
         f"{LOGS}/verify.log",
+    benchmark:
+        f"{BENCHMARKS}/verify.tsv"
     conda:
         "../envs/sparsecnn.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
     script:
         "../scripts/verify.py"

@@ -12,7 +12,6 @@ is said to be unknown.
 import argparse
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,6 +24,7 @@ from snakemake.utils import update_config
 
 from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.errors import UserError
+from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_schema
@@ -126,7 +126,7 @@ def images_of(config: dict[str, Any]) -> Images | None:
 
 def this_device(config: dict[str, Any]) -> str:
     """The GPU's name where the study would use one, else the processor's."""
-    if config["device"] in ("auto", "cuda") and shutil.which("nvidia-smi"):
+    if config["device"] in ("auto", "cuda") and driver_found():
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         listed = subprocess.run(query, check=False, capture_output=True, text=True).stdout
         if listed.strip():

@@ -12,8 +12,8 @@ from typing import Self
 
 import grimp
 
-EXCLUDED = frozenset({"sparsecnn.registry"})
-"""Modules whose text does not count; see the note in `sparsecnn.registry`."""
+EXCLUDED = frozenset({"sparsecnn", "sparsecnn.registry"})
+"""Modules whose text does not count: they name others, and what a job uses of these is digested."""
 
 
 class CodeDigest:
@@ -51,6 +51,8 @@ class CodeDigest:
         path = self._scripts / script
         roots = {*_imports(path, self._graph.modules), *modules}
         closure = set(roots).union(*(self._graph.find_upstream_modules(m) for m in roots))
+        # Importing a module runs its packages too. Their text counts, not all that they import.
+        closure |= {".".join(m.split(".")[:n]) for m in closure for n in range(1, m.count(".") + 1)}
         digest = hashlib.sha256(self._canonical(path).encode())
         for module in sorted(closure - EXCLUDED):
             digest.update(f"\n# {module}\n{self._canonical(self._file(module))}".encode())

@@ -79,8 +79,7 @@ def test_every_key_has_a_description():
         for key, child in part.get("properties", {}).items():
             if "$ref" in child:
                 child = child | SCHEMA["$defs"][child["$ref"].rpartition("/")[2]]
-            described = "description" in child or "properties" in child
-            assert described, f"{path}.{key}"
+            assert "description" in child, f"{path}.{key}"
             walk(child, f"{path}.{key}")
 
     walk(SCHEMA, "")

@@ -114,9 +114,10 @@ def augmented_batches(
     """As `batches`, but every image once altered at random, as `AugmentedImages` does.
 
     For batch-norm statistics: a network's weights are made for those of the images that it was
-    trained on. On CIFAR-10 the black borders of random crops raise the variance behind the first
-    convolution by about half, and even a dense network loses accuracy to statistics of images
-    without them. A single image left over goes with the batch before: it may have no variance.
+    trained on. On CIFAR-10 (JPEG q75) the black borders of random crops raise the variance behind
+    the first convolution by about half, and even a dense network loses accuracy to statistics of
+    images without them. A single image left over goes with the batch before: it may have no
+    variance.
     """
     source = AugmentedImages(
         calibration.images,
