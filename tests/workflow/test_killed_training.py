@@ -31,7 +31,7 @@ def interrupted(project, number):
         text=True,
     )
     second = project / RUN / "checkpoints/epoch-00002-step-0000000.safetensors"
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 250
     while not second.exists():
         assert run.poll() is None, run.stdout.read()
         assert time.monotonic() < deadline
