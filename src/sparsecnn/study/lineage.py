@@ -99,7 +99,9 @@ class Lineage:
         self._data = finding.manifest
         yield finding
         if self._thorough:
-            yield self._summary()
+            summary = self._base / layout.DATASET_SUMMARY
+            parents = {"dataset": self._data}
+            yield self._json(summary, "dataset_summary", self._stages.dataset(), parents)
         self._calibration: dict[int, Manifest | None] = {}
         for seed in self._config["seeds"]:
             path = self._base / layout.CALIBRATION.format(seed=seed)
@@ -107,15 +109,6 @@ class Lineage:
             finding = self._tensors(path, "calibration", origin, {"dataset": self._data})
             self._calibration[seed] = finding.manifest
             yield finding
-
-    def _summary(self) -> Finding:
-        path = self._base / layout.DATASET_SUMMARY
-
-        def read() -> None:
-            _, manifest = read_json(path, "dataset_summary", self._stages.dataset())
-            check_parents(path, manifest, _known({"dataset": self._data}))
-
-        return judge(path, read)
 
     def _training(self, training: Training) -> Iterator[Finding]:
         names = training._asdict()
@@ -145,27 +138,16 @@ class Lineage:
 
     def _metrics(self, training: Training, network: str, weights: Manifest | None) -> Finding:
         path = self._own / layout.METRICS.format(**training._asdict(), network=network)
-
-        def read() -> None:
-            origin = self._stages.metrics(training.model, network)
-            _, manifest = read_json(path, "metrics", origin)
-            check_parents(path, manifest, _known({"dataset": self._data, "network": weights}))
-            self._measured[path.parent.relative_to(self._own).as_posix()] = manifest.content
-
-        return judge(path, read)
+        origin = self._stages.metrics(training.model, network)
+        parents = {"dataset": self._data, "network": weights}
+        return self._json(path, "metrics", origin, parents, path.parent)
 
     def _diagnostics(self, training: Training, networks: Mapping[str, Manifest | None]) -> Finding:
         path = self._own / layout.DIAGNOSTICS.format(**training._asdict())
         roles = ["dense", *(f"pruned/{variant}" for variant in diagnosed(self._config) or [])]
-
-        def read() -> None:
-            origin = self._stages.diagnostics(training.model)
-            _, manifest = read_json(path, "diagnostics", origin)
-            parents = {"dataset": self._data, **{role: networks[role] for role in roles}}
-            check_parents(path, manifest, _known(parents))
-            self._measured[path.relative_to(self._own).as_posix()] = manifest.content
-
-        return judge(path, read)
+        parents = {"dataset": self._data, **{role: networks[role] for role in roles}}
+        origin = self._stages.diagnostics(training.model)
+        return self._json(path, "diagnostics", origin, parents, path)
 
     def _report(self) -> Iterator[Finding]:
         """The record of the tables, these themselves, and the verdicts drawn from them."""
@@ -193,6 +175,24 @@ class Lineage:
         for path in tables:
             yield judge(path, partial(read_recorded, path))
         yield judge(verdicts, read_verdicts)
+
+    def _json(
+        self,
+        path: Path,
+        kind: str,
+        origin: Origin,
+        parents: Mapping[str, Manifest | None],
+        role: Path | None = None,
+    ) -> Finding:
+        """What is to be said of a JSON file; `role` is what the tables call it as a parent."""
+
+        def read() -> None:
+            _, manifest = read_json(path, kind, origin)
+            check_parents(path, manifest, _known(parents))
+            if role:
+                self._measured[role.relative_to(self._own).as_posix()] = manifest.content
+
+        return judge(path, read)
 
     def _tensors(
         self, path: Path, kind: str, origin: Origin, parents: Mapping[str, Manifest | None]
