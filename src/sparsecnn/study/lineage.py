@@ -62,8 +62,8 @@ class Lineage:
         Of the present source tree.
     thorough
         Whether all content is read and compared with its hash; without it, of files of tensors
-        the manifest alone is read, which takes milliseconds, and what the report's stages made is
-        left out: it is yet to be made anew.
+        the manifest alone is read, which takes milliseconds, and what no table is made of is left
+        out: the summary of the dataset, histories, and the report, which is yet to be made anew.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Lineage:
         finding = self._tensors(path, "dense", origin, {"dataset": self._data})
         dense = finding.manifest
         yield finding
-        if dense:
+        if dense and self._thorough:
             history = self._base / layout.HISTORY.format(**names)
             yield judge(history, partial(read_table, history, dense))
         yield self._metrics(training, DENSE, dense)
