@@ -15,7 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from sparsecnn.study.plan import Estimates, Job, read_dry_run, simulate
+from sparsecnn.study.estimates import Estimates
+from sparsecnn.study.jobs import Job, read_dry_run
+from sparsecnn.study.schedule import simulate
 
 ROOT = Path(__file__).parents[1]
 PART = {"models": {"vgg16": None, "resnet18": None}, "seeds": [0]}

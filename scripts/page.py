@@ -9,9 +9,9 @@ from sparsecnn.job import run_job
 from sparsecnn.study.ablation import ingredients
 from sparsecnn.study.charts import study_charts
 from sparsecnn.study.diagnostics import read_diagnostics
-from sparsecnn.study.figures import read_layer_errors
 from sparsecnn.study.html import render_page
 from sparsecnn.study.language import speaking
+from sparsecnn.study.layer_errors import read_layer_errors
 from sparsecnn.study.metrics import read_results
 from sparsecnn.study.record import read_record
 from sparsecnn.study.report import relative_links

@@ -28,16 +28,9 @@ from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_schema
-from sparsecnn.study.plan import (
-    CIFAR,
-    Estimates,
-    Images,
-    Plan,
-    disk_need,
-    disk_text,
-    epoch_seconds,
-    read_dry_run,
-)
+from sparsecnn.study.estimates import CIFAR, Estimates, Images, epoch_seconds
+from sparsecnn.study.jobs import read_dry_run
+from sparsecnn.study.plan import Plan, disk_need, disk_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 

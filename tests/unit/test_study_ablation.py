@@ -22,8 +22,10 @@ from sparsecnn.study.ablation import (
     mean_gain,
     shown,
 )
+from sparsecnn.study.ablation_figures import draw_ablation
 from sparsecnn.study.config import variant_settings
-from sparsecnn.study.figures import draw_ablation, draw_accuracy, draw_drop, save_svg
+from sparsecnn.study.figure_parts import save_svg
+from sparsecnn.study.figures import draw_accuracy, draw_drop
 from sparsecnn.study.metrics import Cell
 from sparsecnn.study.tables import ablation_table, headline
 

@@ -9,6 +9,7 @@ from test_study_curves import EPOCHS, curve
 
 from sparsecnn.artifacts import write_table
 from sparsecnn.study.ablation import ingredients
+from sparsecnn.study.appearance import COLOURS
 from sparsecnn.study.charts import (
     ablation_chart,
     accuracy_chart,
@@ -20,8 +21,8 @@ from sparsecnn.study.comparisons import accuracy, drop
 from sparsecnn.study.curve_charts import budgets_chart
 from sparsecnn.study.diagnostic_charts import accumulation_chart, quadratic_model_chart
 from sparsecnn.study.diagnostics import Diagnostics
-from sparsecnn.study.figures import COLOURS, LayerErrors
 from sparsecnn.study.language import speaking
+from sparsecnn.study.layer_errors import LayerErrors
 from sparsecnn.study.metrics import Cell, read_results, table_rows
 
 ONE = results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",))

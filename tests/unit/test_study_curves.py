@@ -5,10 +5,10 @@ import pytest
 from matplotlib.colors import to_hex
 from study_example import diagnostics, metric, report, results
 
+from sparsecnn.study.appearance import appearance
 from sparsecnn.study.comparisons import accuracy, drop
 from sparsecnn.study.curve_figures import draw_budgets
 from sparsecnn.study.curves import curve_of, extremes, is_curve
-from sparsecnn.study.figures import appearance
 from sparsecnn.study.metrics import Cell
 
 EPOCHS = (1, 2, 3, 5, 7, 10, 15, 20, 30)

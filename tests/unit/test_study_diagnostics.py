@@ -9,6 +9,7 @@ from study_example import BUDGETS, diagnosis, diagnostics, report, results
 
 from sparsecnn.artifacts import write_table
 from sparsecnn.errors import UserError
+from sparsecnn.study.appearance import appearance
 from sparsecnn.study.comparisons import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from sparsecnn.study.diagnostic_figures import draw_accumulation, draw_quadratic_model
 from sparsecnn.study.diagnostics import (
@@ -18,7 +19,7 @@ from sparsecnn.study.diagnostics import (
     model_error,
     read_diagnostics,
 )
-from sparsecnn.study.figures import appearance, save_svg
+from sparsecnn.study.figure_parts import save_svg
 from sparsecnn.study.judging import judge
 from sparsecnn.study.metrics import Cell, Results
 from sparsecnn.study.statistics import holm

@@ -8,14 +8,9 @@ from study_example import BUDGETS, results
 
 from sparsecnn.errors import UserError
 from sparsecnn.study.comparisons import drop
-from sparsecnn.study.figures import (
-    LayerErrors,
-    draw_accuracy,
-    draw_drop,
-    draw_layer_error,
-    read_layer_errors,
-    save_svg,
-)
+from sparsecnn.study.figure_parts import save_svg
+from sparsecnn.study.figures import draw_accuracy, draw_drop, draw_layer_error
+from sparsecnn.study.layer_errors import LayerErrors, read_layer_errors
 
 ONE = results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",))
 

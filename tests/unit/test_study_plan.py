@@ -8,22 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsecnn.errors import UserError
-from sparsecnn.study.plan import (
-    CIFAR,
-    Estimates,
-    Job,
-    Plan,
-    disk_need,
-    disk_text,
-    duration,
-    epoch_seconds,
-    longest_chain,
-    ordered,
-    parents,
-    read_benchmark,
-    read_dry_run,
-    simulate,
-)
+from sparsecnn.study.estimates import CIFAR, Estimates, epoch_seconds, read_benchmark
+from sparsecnn.study.jobs import Job, ordered, parents, read_dry_run
+from sparsecnn.study.plan import Plan, disk_need, disk_text, duration
+from sparsecnn.study.schedule import longest_chain, simulate
 
 DRY_RUN = """
 Job stats:

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from snakemake_project import TINY, copy_project
 
-from sparsecnn.study.plan import ordered, read_dry_run
+from sparsecnn.study.jobs import ordered, read_dry_run
 
 pytestmark = pytest.mark.slow
 

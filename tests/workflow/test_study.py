@@ -147,6 +147,7 @@ EDITS = [
     ("src/sparsecnn/models/custom_cnn.py", TRAINED | REPORTING),
     ("src/sparsecnn/models/resnet.py", {}),
     ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/layer_errors.py", {"figures": 1, "report": 1, "page": 1}),
     ("src/sparsecnn/study/tables.py", {"report": 1, "page": 1}),
     ("src/sparsecnn/study/charts.py", {"page": 1}),
     ("src/sparsecnn/study/chart_parts.py", {"page": 1}),

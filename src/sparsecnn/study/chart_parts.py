@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import altair as alt
 import numpy as np
 
+from sparsecnn.study.appearance import COLOURS, DROPS, limits, whisker
 from sparsecnn.study.comparisons import accuracy, drop
 from sparsecnn.study.diagnostics import Measurement
-from sparsecnn.study.figures import COLOURS, DROPS, limits, whisker
 from sparsecnn.study.language import N_, ngettext
 from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results, Row, network_name

@@ -11,6 +11,7 @@ from typing import Any
 import altair as alt
 
 from sparsecnn.study.ablation import Column, Ingredient, columns, largest_budget, shown
+from sparsecnn.study.appearance import COLOURS
 from sparsecnn.study.chart_parts import (
     CIRCLE,
     INK,
@@ -42,8 +43,8 @@ from sparsecnn.study.curve_charts import budgets_chart
 from sparsecnn.study.curves import extremes
 from sparsecnn.study.diagnostic_charts import accumulation_chart, quadratic_model_chart
 from sparsecnn.study.diagnostics import Diagnostics
-from sparsecnn.study.figures import COLOURS, LayerErrors, different
 from sparsecnn.study.language import gettext as _
+from sparsecnn.study.layer_errors import LayerErrors, different
 from sparsecnn.study.metrics import DENSE, Cell, Results
 
 

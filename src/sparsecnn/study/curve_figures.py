@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from sparsecnn.study.ablation import shown
+from sparsecnn.study.appearance import appearance, whisker
 from sparsecnn.study.comparisons import accuracy, drop
 from sparsecnn.study.curves import curve_of
-from sparsecnn.study.figures import STYLE, add_legend, appearance, whisker
+from sparsecnn.study.figure_parts import STYLE, add_legend
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.statistics import Estimate
 

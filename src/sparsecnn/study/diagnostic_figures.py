@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from sparsecnn.study.ablation import shown
+from sparsecnn.study.appearance import appearance
 from sparsecnn.study.diagnostics import Diagnostics
-from sparsecnn.study.figures import STYLE, add_legend, appearance
+from sparsecnn.study.figure_parts import STYLE, add_legend
 from sparsecnn.study.metrics import Cell, Results
 
 

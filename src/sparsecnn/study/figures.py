@@ -1,93 +1,27 @@
-"""The report's figures, as SVG with deterministic bytes.
+"""Figures of accuracy, of what pruning costs, and of errors along depth.
 
-Colours are those of Okabe & Ito (colour-blind safe), black for dense; a variant keeps its colour
-and marker in every figure of a study but the ablation, where they tell groups and batch norm
-apart. A study of many variants has its first few alone in the other figures. The background is
-white, so that dark pages show it too.
+A study of many variants has its first few alone in these.
 """
 
-import csv
 import math
-import textwrap
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sparsecnn.artifacts import atomic_write
-from sparsecnn.errors import UserError
-from sparsecnn.study.ablation import Column, Ingredient, columns, largest_budget, shown
+from sparsecnn.study.ablation import shown
+from sparsecnn.study.appearance import appearance, limits, whisker
 from sparsecnn.study.comparisons import accuracy, drop
+from sparsecnn.study.figure_parts import STYLE, add_legend
+from sparsecnn.study.layer_errors import LayerErrors, different
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.statistics import Estimate
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
-_MARKERS = ("s", "^", "D", "v", "P", "X", "p")
 _PAGE = 10.0
 """Width in inches that panels side by side may take: wider, and a page shrinks the letters."""
-DROPS = (-10, -3, -1, 0, 0.5, 1, 3, 10, 30, 60)
-STYLE: Any = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "figure.facecolor": "white",
-    "figure.constrained_layout.use": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "sparsecnn",
-}
-
-
-@dataclass(frozen=True)
-class LayerErrors:
-    """Relative output error ``||WX - W'X||^2 / ||WX||^2`` of every layer of one pruned network."""
-
-    model: str
-    recipe: str
-    epochs: int
-    seed: int
-    variant: str
-    errors: tuple[float, ...]
-    """In order of depth; NaN for a layer left dense."""
-    layers: tuple[str, ...] = ()
-    """Names of the layers, in the same order."""
-
-
-def read_layer_errors(path: Path) -> LayerErrors:
-    """Read ``<model>/<recipe>/epochs-<n>/seed-<s>/<variant>/layers.csv`` under any folder.
-
-    Raises `UserError` if it is not such a table.
-    """
-    try:
-        model, recipe, epochs, seed, variant = path.parts[-6:-1]
-        with path.open(encoding="utf-8", newline="") as file:
-            records = list(csv.DictReader(file))
-            errors = [record["relative_error"] for record in records]
-        return LayerErrors(
-            model,
-            recipe,
-            int(epochs.removeprefix("epochs-")),
-            int(seed.removeprefix("seed-")),
-            variant,
-            tuple(float(error) if error else np.nan for error in errors),
-            tuple(record["layer"] for record in records),
-        )
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a table of layers ({type(error).__name__}: {error}); "
-            "delete the file and run snakemake again to make it anew"
-        ) from None
 
 
 def draw_accuracy(results: Results) -> Figure:
@@ -162,59 +96,6 @@ def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
     return figure
 
 
-def draw_ablation(results: Results, rows: Sequence[Ingredient]) -> Figure:
-    """Accuracy lost to pruning by ingredient (down), one panel per network at the largest budget.
-
-    Marker and colour tell the groups, its filling whether batch norm was re-estimated. The axis is
-    linear up to one point and logarithmic beyond.
-    """
-    with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        cells, wide = largest_budget(results), columns(rows)
-        labels = [_wrapped(row.label) for row in rows]
-        lines = max(label.count("\n") + 1 for label in labels)
-        height = 1.5 + len(rows) * max(0.4, 0.13 * len(wide), 0.1 + 0.18 * lines)
-        figure = Figure(figsize=(max(6.0, 2.6 + 2.7 * len(cells)), height))
-        grid = figure.subplots(1, len(cells), squeeze=False, sharey=True, sharex=True)[0]
-        for axes, cell in zip(grid, cells, strict=True):
-            for i, row in enumerate(rows):
-                if i % 2:
-                    axes.axhspan(i - 0.5, i + 0.5, color="#F2F2F2", zorder=0)
-                for k, column in enumerate(wide):
-                    if column in row.variants:
-                        y = i + 0.8 * ((k + 0.5) / len(wide) - 0.5)
-                        _draw_drop(axes, y, results, cell, row.variants[column], wide, column)
-            axes.set_title(f"{cell.model}, {results.epochs(cell)} epochs", fontsize=11)
-            axes.axvline(0, color="black", linewidth=1, zorder=1)
-            axes.tick_params(axis="y", length=0)
-        grid[0].set_yticks(range(len(rows)), labels)
-        grid[0].set_ylim(len(rows) - 0.5, -0.5)
-        _scale_drops(grid[0], [end for cell in cells for end in _extent(results, cell)])
-        figure.supxlabel("drop: dense minus pruned (points)", fontsize=11)
-        figure.legend(
-            [Line2D([], [], linestyle="", **_mark(wide, column)) for column in wide],
-            [f"{column.layout}, batch norm {str(column).split(', ')[1]}" for column in wide],
-            loc="outside upper center",
-            ncols=2,
-        )
-    return figure
-
-
-def save_svg(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG, atomically; the same figure gives the same bytes."""
-    _save(figure, path, format="svg", metadata={"Date": None, "Creator": None})
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, as `save_svg` does, for viewers that show no SVG."""
-    _save(figure, path, format="png", dpi=150, metadata={"Software": None})
-
-
-def _save(figure: Figure, path: Path, **options: Any) -> None:
-    FigureCanvasAgg(figure)
-    with mpl.rc_context(STYLE):
-        atomic_write(path, lambda temporary: figure.savefig(temporary, **options))
-
-
 def _draw_cells(
     results: Results,
     variants: Sequence[str],
@@ -273,71 +154,6 @@ def _draw_estimate(
         axes.plot([x] * len(seeds), seeds, "_", color=colour, markersize=9, alpha=0.6)
 
 
-def _draw_drop(
-    axes: Axes,
-    y: float,
-    results: Results,
-    cell: Cell,
-    variant: str,
-    wide: Sequence[Column],
-    column: Column,
-) -> None:
-    lost, look = drop(results, cell, variant), _mark(wide, column)
-    seeds = [row.drop for row in results.of(cell, variant)]
-    axes.hlines(y, *whisker(lost, seeds), color=look["color"], linewidth=1.2, alpha=0.6)
-    axes.plot([lost.value], [y], linestyle="", **look)
-
-
-def _wrapped(label: str) -> str:
-    """The label in lines that begin with a plus."""
-    return textwrap.fill(label.replace(" ", "\xa0").replace("\xa0+", " +"), 26)
-
-
-def _mark(wide: Sequence[Column], column: Column) -> dict[str, Any]:
-    """Colour and shape for the layout, full where batch norm was re-estimated."""
-    index = list(dict.fromkeys(c.layout for c in wide)).index(column.layout)
-    colour = COLOURS[index % len(COLOURS)]
-    return {
-        "color": colour,
-        "marker": ("o", "s")[index % 2],
-        "markersize": 6.5,
-        "markeredgewidth": 1.4,
-        "markerfacecolor": colour if column.bn_recalibrated else "white",
-    }
-
-
-def _scale_drops(axes: Axes, drops: Sequence[float]) -> None:
-    axes.set_xscale("symlog", linthresh=1, linscale=0.8)
-    axes.set_xlim(min(*drops, 0) - 0.2, max(*drops, 1) * 1.5)
-    axes.set_xticks([tick for tick in DROPS if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda points, _: f"{points:g}"))
-
-
-def _extent(results: Results, cell: Cell) -> Iterator[float]:
-    """All that is drawn of one network's drops: the drops of the seeds, and the whiskers' ends."""
-    for variant in results.variants:
-        seeds = [row.drop for row in results.of(cell, variant)]
-        yield from seeds
-        yield from whisker(drop(results, cell, variant), seeds)
-
-
-def whisker(estimate: Estimate, seeds: Sequence[float]) -> tuple[float, float]:
-    """The interval; with two seeds, whose t-interval would fill the axis, the seeds themselves."""
-    return (min(seeds), max(seeds)) if len(seeds) == 2 else (estimate.low, estimate.high)
-
-
-def different(variants: Sequence[str], layers: Sequence[LayerErrors]) -> list[str]:
-    """The variants whose errors are not those of an earlier one, to the last bit."""
-    first: dict[str, str] = {}
-    for variant in variants:
-        own = sorted(
-            (x.model, x.recipe, x.epochs, x.seed, *x.errors) for x in layers if x.variant == variant
-        )
-        first.setdefault(repr(own), variant)
-    return list(first.values())
-
-
 def _draw_depth(
     axes: Axes,
     results: Results,
@@ -362,34 +178,3 @@ def _draw_depth(
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * error:g} %"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def appearance(results: Results, variant: str) -> tuple[str, str]:
-    """Colour and marker of a variant, the same in all figures of a study."""
-    if variant == DENSE:
-        return "black", "o"
-    index = results.variants.index(variant)
-    return COLOURS[index % len(COLOURS)], _MARKERS[index % len(_MARKERS)]
-
-
-def add_legend(figure: Figure, results: Results, variants: Sequence[str]) -> None:
-    """Name the variants above the figure."""
-    handles = []
-    for variant in variants:
-        colour, marker = appearance(results, variant)
-        handles.append(Line2D([], [], color=colour, marker=marker, linewidth=1.8))
-    columns = min(len(variants), max(2, int(figure.get_figwidth() / 1.7)))
-    figure.legend(handles, list(variants), loc="outside upper center", ncols=columns)
-
-
-def limits(
-    whiskers: Sequence[tuple[float, float]], seeds: Collection[Sequence[float]]
-) -> tuple[float, float]:
-    """Limits that hold every point, and whiskers as far as they leave the points readable."""
-    points = [value for values in seeds for value in values]
-    low, high = min(points), max(points)
-    reach = max(0.5 * (high - low), 10.0)
-    bottom = max(min(whisker[0] for whisker in whiskers), low - reach)
-    top = min(max(whisker[1] for whisker in whiskers), high + reach)
-    margin = 0.04 * (top - bottom)
-    return bottom - margin, top + margin

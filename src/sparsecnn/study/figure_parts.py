@@ -1,0 +1,57 @@
+"""What the report's figures have in common: style, legend, and SVG with deterministic bytes.
+
+The background is white, so that dark pages show it too.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sparsecnn.artifacts import atomic_write
+from sparsecnn.study.appearance import appearance
+from sparsecnn.study.metrics import Results
+
+STYLE: Any = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "sparsecnn",
+}
+
+
+def add_legend(figure: Figure, results: Results, variants: Sequence[str]) -> None:
+    """Name the variants above the figure."""
+    handles = []
+    for variant in variants:
+        colour, marker = appearance(results, variant)
+        handles.append(Line2D([], [], color=colour, marker=marker, linewidth=1.8))
+    columns = min(len(variants), max(2, int(figure.get_figwidth() / 1.7)))
+    figure.legend(handles, list(variants), loc="outside upper center", ncols=columns)
+
+
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG, atomically; the same figure gives the same bytes."""
+    _save(figure, path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, as `save_svg` does, for viewers that show no SVG."""
+    _save(figure, path, format="png", dpi=150, metadata={"Software": None})
+
+
+def _save(figure: Figure, path: Path, **options: Any) -> None:
+    FigureCanvasAgg(figure)
+    with mpl.rc_context(STYLE):
+        atomic_write(path, lambda temporary: figure.savefig(temporary, **options))
