@@ -330,6 +330,14 @@ def test_a_mistake_is_named_with_what_is_allowed(overlay, message, tabulate):
     tabulate("wrong configurations", says=lines[0][:150])
 
 
+def test_mistakes_come_in_the_order_of_the_configuration():
+    wrong = [f"r{number}" for number in (7, 3, 9, 1, 8, 2)]
+    with pytest.raises(UserError) as error:
+        complete(regimes={name: {"custom_cnn": 0} for name in wrong}, seeds=[])
+    named = [line.split(":")[0] for line in str(error.value).splitlines()]
+    assert named == [*(f"regimes.{name}.custom_cnn" for name in wrong), "seeds"]
+
+
 def test_all_mistakes_are_named_at_once():
     with pytest.raises(UserError) as error:
         complete(thread=1, seeds=[], device="gpu")

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -28,7 +28,8 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
         entries = complete.get(section)
         if isinstance(entries, dict):
             complete[section] = {k: v for k, v in entries.items() if v is not None}
-    errors = Draft202012Validator(schema).iter_errors(complete)
+    errors = list(Draft202012Validator(schema).iter_errors(complete))
+    errors.sort(key=lambda error: _position(complete, error.absolute_path))
     problems = [line for error in errors for line in _describe(error)]
     if not problems:
         _fill_defaults(complete, schema, schema["$defs"])
@@ -114,6 +115,15 @@ _BOUNDS = {
     "maximum": "at most",
     "exclusiveMaximum": "less than",
 }
+
+
+def _position(config: Any, path: Iterable[str | int]) -> list[int]:
+    """Where a path leads: of each of its parts, the place among its siblings."""
+    places = []
+    for part in path:
+        places.append(part if isinstance(part, int) else list(config).index(part))
+        config = config[part]
+    return places
 
 
 def _describe(error: ValidationError) -> Iterator[str]:
