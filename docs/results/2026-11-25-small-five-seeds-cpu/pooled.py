@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from sparsecnn.study.comparisons import drop, drop_terms, weigh
-from sparsecnn.study.figures import draw_accuracy, save_svg
+from sparsecnn.study.figure_parts import save_svg
+from sparsecnn.study.figures import draw_accuracy
 from sparsecnn.study.judging import judge
-from sparsecnn.study.metrics import DENSE, Cell, Results, read_results
+from sparsecnn.study.metrics import DENSE, Cell, Results, Row, read_results
 from sparsecnn.study.tables import claims_table
 from sparsecnn.study.text import markdown_table, signed
 
@@ -19,19 +20,20 @@ REGIMES = {"epochs_2": "under_trained", "epochs_6": "fully_trained"}
 VARIANTS = (DENSE, "magnitude", "magnitude_bn", "sparsegpt", "sparsegpt_published")
 
 
-def earlier() -> list:
+def earlier() -> list[Row]:
     """Rows of the earlier run at 2 and 6 epochs, under the names of this one."""
     rows = read_results(EARLIER / "metrics.csv").rows
     return [replace(r, regime=REGIMES[r.regime]) for r in rows if r.regime in REGIMES]
 
 
-def together(*tables: list) -> Results:
+def together(*tables: list[Row]) -> Results:
     """One table in the order of a study's."""
     rows = [row for table in tables for row in table if row.variant in VARIANTS]
-    order = (list(REGIMES.values()), list(dict.fromkeys(row.model for row in rows)), VARIANTS)
+    order = (list(REGIMES.values()), list(dict.fromkeys(row.model for row in rows)), list(VARIANTS))
 
-    def place(row):
-        return (*map(list.index, map(list, order), (row.regime, row.model, row.variant)), row.seed)
+    def place(row: Row) -> tuple[int, ...]:
+        names = zip(order, (row.regime, row.model, row.variant), strict=True)
+        return (*(of.index(name) for of, name in names), row.seed)
 
     return Results(tuple(sorted(rows, key=place)))
 

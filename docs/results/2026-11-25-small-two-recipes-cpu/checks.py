@@ -19,6 +19,8 @@ from torch.nn import functional
 from sparsecnn import prune
 from sparsecnn.models.network import Architecture, build
 
+Tensors = dict[str, torch.Tensor]
+
 CELLS = (
     ("resnet18", 1, "sparsegpt"),
     ("vgg16", 2, "sparsegpt"),
@@ -29,11 +31,11 @@ MEAN = torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1)
 STD = torch.tensor([0.2023, 0.1994, 0.2010]).view(1, 3, 1, 1)
 
 
-def normalized(images):
+def normalized(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255 - MEAN) / STD
 
 
-def cropped(images, generator):
+def cropped(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Each image shifted by up to four pixels, black coming in, and mirrored half the time."""
     padded, out = functional.pad(images, (4, 4, 4, 4)), torch.empty_like(images)
     for i in range(len(images)):
@@ -44,14 +46,14 @@ def cropped(images, generator):
     return out
 
 
-def network(model, weights):
+def network(model: str, weights: Path) -> nn.Module:
     built = build(Architecture(model, 0.25, 10, 32))
     built.load_state_dict(load_file(weights))
     return built.eval()
 
 
 @torch.inference_mode()
-def accuracy(model, data):
+def accuracy(model: nn.Module, data: Tensors) -> float:
     right = 0
     for images, labels in zip(
         data["test_images"].split(500), data["test_labels"].split(500), strict=True
@@ -60,7 +62,7 @@ def accuracy(model, data):
     return 100 * right / len(data["test_labels"])
 
 
-def crowded_groups(model):
+def crowded_groups(model: nn.Module) -> int:
     found = 0
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.shape[1] % 4 == 0:
@@ -69,7 +71,7 @@ def crowded_groups(model):
     return found
 
 
-def check_accuracies(study, data):
+def check_accuracies(study: Path, data: Tensors) -> None:
     table = Path(__file__).with_name("metrics.csv")
     with table.open() as file:
         known = {
@@ -87,7 +89,7 @@ def check_accuracies(study, data):
         )
 
 
-def check_borders(study, data):
+def check_borders(study: Path, data: Tensors) -> None:
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(data["train_images"]), generator=generator)[:1024]
     plain = data["train_images"][chosen]
@@ -109,7 +111,7 @@ def check_borders(study, data):
             )
 
 
-def check_more_images(study, data):
+def check_more_images(study: Path, data: Tensors) -> None:
     drawn = load_file(study / "calibration/seed-0.safetensors")["indices"]
     generator = torch.Generator().manual_seed(11)
     others = torch.randperm(len(data["train_images"]), generator=generator)
