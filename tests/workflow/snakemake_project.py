@@ -39,6 +39,13 @@ TINY = {
     "device": "cpu",
     "threads": 1,
 }
+REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1, "page": 1}
+"""The jobs that a change of what was measured makes run."""
+
+
+def merged(base, **changes):
+    """A study with parts of it changed: each key of `changes` is a section."""
+    return base | {key: base.get(key, {}) | value for key, value in changes.items()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,288 @@
+"""What runs again after a change, and what does not."""
+
+import re
+
+import pytest
+from snakemake_project import REPORTING, TINY, merged
+
+from sparsecnn.artifacts import read_json, write_json
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert finished.planned() == {}
+
+
+def test_another_working_directory(finished, tmp_path):
+    output = finished.snakemake("-n", "-s", finished / "Snakefile", cwd=tmp_path)
+    assert re.search(r"^train +2$", output, re.M)
+    assert not (tmp_path / "results").exists()
+
+
+EVERYTHING = {"calibrate": 1, "train": 2, "prune": 6, "evaluate": 8, "diagnose": 2, **REPORTING}
+TRAINED = {"train": 2, "prune": 6, "evaluate": 8, "diagnose": 2}
+"""What a change of every training makes again."""
+EDITS = [
+    ("src/sparsecnn/pruning/magnitude.py", {"prune": 2, "evaluate": 2, "diagnose": 2, **REPORTING}),
+    ("src/sparsecnn/evaluation/accuracy.py", {"evaluate": 8, **REPORTING}),
+    ("src/sparsecnn/evaluation/curvature.py", {"diagnose": 2, **REPORTING}),
+    ("src/sparsecnn/evaluation/propagation.py", {"diagnose": 2, **REPORTING}),
+    ("scripts/diagnose.py", {"diagnose": 2, **REPORTING}),
+    ("src/sparsecnn/study/diagnostics.py", REPORTING),
+    ("src/sparsecnn/study/diagnostic_figures.py", {"figures": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/diagnostic_tables.py", {"report": 1, "page": 1}),
+    ("src/sparsecnn/study/claims.py", {"claims": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/judging.py", {"claims": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/pruning/sparsegpt.py", {"prune": 4, "evaluate": 4, "diagnose": 2, **REPORTING}),
+    ("src/sparsecnn/pruning/moments.py", {"prune": 6, "evaluate": 6, "diagnose": 2, **REPORTING}),
+    ("src/sparsecnn/pruning/wanda.py", {}),
+    ("src/sparsecnn/data/augmentation.py", EVERYTHING),
+    ("src/sparsecnn/training/sgd.py", TRAINED | REPORTING),
+    ("src/sparsecnn/models/custom_cnn.py", TRAINED | REPORTING),
+    ("src/sparsecnn/models/resnet.py", {}),
+    ("src/sparsecnn/study/figures.py", {"figures": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/layer_errors.py", {"figures": 1, "report": 1, "page": 1}),
+    ("src/sparsecnn/study/tables.py", {"report": 1, "page": 1}),
+    ("src/sparsecnn/study/charts.py", {"page": 1}),
+    ("src/sparsecnn/study/chart_parts.py", {"page": 1}),
+    ("src/sparsecnn/study/curve_charts.py", {"page": 1}),
+    ("src/sparsecnn/study/diagnostic_charts.py", {"page": 1}),
+    ("src/sparsecnn/study/html.py", {"page": 1}),
+    ("src/sparsecnn/registry.py", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "jobs"), EDITS, ids=[path for path, _ in EDITS])
+def test_an_edit_reruns_what_runs_it(edited, reruns, path, jobs):
+    project = edited(path, lambda text: f"{text}\nEDITED = 1\n")
+    assert project.planned() == jobs
+    reruns(f"edit of {path}", jobs)
+
+
+def test_comments_rerun_nothing(edited, reruns):
+    project = edited("src/sparsecnn/artifacts.py", lambda text: f"# a comment\n{text}")
+    edited("scripts/train.py", lambda text: f"{text}\n# another\n")
+    assert project.planned() == {}
+    reruns("comments", {})
+
+
+def test_the_template_reruns_the_report_and_its_page_alone(edited, reruns):
+    project = edited("report/report.md.j2", lambda text: f"{text}\nMore.\n")
+    assert project.planned() == {"report": 1, "page": 1}
+    reruns("edit of report/report.md.j2", {"report": 1, "page": 1})
+
+
+@pytest.mark.parametrize("name", ["report.html.j2", "report.css", "report.js"])
+def test_the_pages_parts_rerun_the_page_alone(edited, reruns, name):
+    project = edited(f"report/{name}", lambda text: f"{text}\n")
+    assert project.planned() == {"page": 1}
+    reruns(f"edit of report/{name}", {"page": 1})
+
+
+def test_an_edit_of_a_catalogue_reruns_report_and_page(edited, reruns):
+    path = "report/locale/ko.po"
+    project = edited(path, lambda text: text.replace('msgstr "목차"', 'msgstr "차례"'))
+    assert project.planned() == {"report": 1, "page": 1}
+    reruns(f"edit of {path}", {"report": 1, "page": 1})
+    assert set(project.planned(study=TINY | {"report": {"language": ["en"]}})) == {"report", "page"}
+
+
+NEW_SETTINGS = [
+    ("a seed", TINY | {"seeds": [0, 1]}, TRAINED | {"calibrate": 1}),
+    (
+        "a variant",
+        merged(TINY, variants={"flat": {"method": "magnitude", "layout": "flattened"}}),
+        {"prune": 2, "evaluate": 2, "diagnose": 2},
+    ),
+    (
+        "a variant with batch norm re-estimated",
+        merged(TINY, variants={"magnitude_bn": {"method": "magnitude", "bn_recalibration": True}}),
+        {"prune": 2, "evaluate": 2},
+    ),
+    (
+        "images of the diagnostics",
+        TINY | {"diagnostics": {"images": 33}},
+        {"diagnose": 2},
+    ),
+    (
+        "a budget",
+        merged(TINY, regimes={"more": {"recipe": "small", "custom_cnn": 3}}),
+        {"train": 1, "prune": 3, "evaluate": 4, "diagnose": 1},
+    ),
+    (
+        "damping",
+        merged(TINY, methods={"sparsegpt": {"damping": 0.02}}),
+        {"prune": 4, "evaluate": 4, "diagnose": 2},
+    ),
+    (
+        "a model",
+        merged(
+            TINY,
+            models={"resnet18": {"width": 0.125}},
+            regimes={name: own | {"resnet18": 1} for name, own in TINY["regimes"].items()},
+        ),
+        {"train": 1, "prune": 3, "evaluate": 4, "diagnose": 1},
+    ),
+    (
+        "a calibration size",
+        merged(TINY, calibration={"images": 65}),
+        {"calibrate": 1, "prune": 6, "evaluate": 6, "diagnose": 2},
+    ),
+    (
+        "a data source",
+        merged(TINY, dataset={"normalization": {"mean": [0.5] * 3, "std": [0.5] * 3}}),
+        {"dataset": 1, **{k: v for k, v in EVERYTHING.items() if k not in REPORTING}},
+    ),
+    (
+        "momentum and weight decay swapped",
+        merged(
+            TINY,
+            recipes={"small": TINY["recipes"]["small"] | {"momentum": 0.0005, "weight_decay": 0.9}},
+        ),
+        TRAINED,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("study", "jobs"), [case[1:] for case in NEW_SETTINGS], ids=[case[0] for case in NEW_SETTINGS]
+)
+def test_a_setting_reruns_what_depends_on_it(finished, reruns, request, study, jobs):
+    assert finished.planned(study=study) == jobs | REPORTING
+    reruns(f"setting: {request.node.callspec.id}", jobs | REPORTING)
+
+
+def test_a_claim_of_ones_own_reruns_claims_and_report(finished, reruns):
+    sides = {"more": {"accuracy": "sparsegpt"}, "than": {"accuracy": "magnitude"}}
+    study = TINY | {"claims": {"better": {"statement": "It is better.", **sides}}}
+    planned = finished.planned(study=study)
+    assert planned == REPORTING
+    reruns("a claim of one's own", planned)
+
+
+def test_a_study_on_anothers_baselines_trains_nothing(finished):
+    study = merged(TINY | {"study": "other", "baselines": "tiny"}, variants={"magnitude": None})
+    assert finished.planned(study=study) == {
+        "prune": 4,
+        "evaluate": 6,
+        "diagnose": 2,
+        **REPORTING,
+    }
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        merged(TINY, methods={"sparsegpt": {"damping": 0.01}}, training={"compile": False}),
+        TINY | {"threads": 2},
+        TINY | {"device": "auto"},
+        merged(TINY, recipes={"unused": {"learning_rate": 1.0}}),
+    ],
+    ids=["what is the default anyway", "threads", "device", "a recipe that no regime uses"],
+)
+def test_what_changes_no_number_reruns_at_most_the_report(finished, reruns, request, study):
+    jobs = finished.planned(study=study)
+    assert set(jobs) <= {"report", "page"}
+    reruns(f"setting: {request.node.callspec.id}", jobs)
+
+
+def test_formatting_and_docstrings_rerun_nothing(edited, reruns):
+    project = edited(
+        "src/sparsecnn/pruning/magnitude.py", lambda text: f'"""Another docstring."""\n\n\n{text}'
+    )
+    edited("src/sparsecnn/artifacts.py", lambda text: text.replace("    ", "        "))
+    assert project.planned() == {}
+    reruns("docstrings and formatting", {})
+
+
+UNUSED_METHOD = '''"""A method that no study uses."""'''
+
+
+def new_method(project):
+    (project / "src/sparsecnn/pruning/unused.py").write_text(f"{UNUSED_METHOD}\n")
+    registry = project / "src/sparsecnn/registry.py"
+    entry = '"unused": "sparsecnn.pruning.unused:Unused",'
+    text = registry.read_text()
+    registry.write_text(text.replace('"method": {', f'"method": {{\n        {entry}'))
+    assert entry in registry.read_text()
+
+
+def touch_everything(project):
+    for path in project.folder.rglob("*"):
+        path.touch()
+
+
+def switch_branch_and_back(project):
+    """Another branch's edit, taken back: as git, with new dates."""
+    for path in project.folder.glob("src/sparsecnn/**/*.py"):
+        text = path.read_text()
+        path.write_text(f"{text}\nEDITED = 1\n")
+        path.write_text(text)
+
+
+def edit_what_no_job_runs(project):
+    for name in ("README.md", "tests/unit/test_config.py", "benchmarks/pruning.py", "Makefile"):
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("changed\n")
+
+
+@pytest.mark.parametrize(
+    "change", [new_method, touch_everything, switch_branch_and_back, edit_what_no_job_runs]
+)
+def test_what_is_no_change_reruns_nothing(copied, reruns, change):
+    change(copied)
+    assert copied.planned() == {}
+    reruns(change.__name__.replace("_", " "), {})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--cores", "1"), ("--profile", "profiles/default"), ("--resources", "gpu=4")],
+    ids=" ".join,
+)
+def test_the_way_of_running_reruns_nothing(finished, reruns, arguments):
+    assert finished.planned(*arguments) == {}
+    reruns(" ".join(arguments), {})
+
+
+def test_a_study_is_found_from_another_folder(finished, reruns, tmp_path):
+    """With `-d` the results are those of that folder, whatever the present one is."""
+    arguments = ("-s", finished / "Snakefile", "-d", finished.folder)
+    assert finished.planned(*arguments, cwd=tmp_path) == {}
+    reruns("-s and -d from another folder", {})
+
+
+def test_other_versions_are_told_and_by_setting_rerun_everything(copied, reruns):
+    path = copied / "results/tiny/provenance.json"
+    value, manifest = read_json(path, "provenance")
+    value["versions"][0]["torch"] = "1.13.1"
+    write_json(path, value, manifest)
+    output = copied.snakemake("-n")
+    assert re.search(r"results/tiny: made with torch 1\.13 \(now \d+\.\d+\); kept as it is", output)
+    assert "train" not in copied.planned()
+    anew = copied.planned(study=TINY | {"on_new_versions": "rerun"})
+    assert anew == {"dataset": 1, **EVERYTHING}
+    reruns("setting: on_new_versions: rerun", anew)
+
+
+def test_a_renamed_variant_is_made_anew_but_not_trained(finished, reruns):
+    variants = {"magnitude": None, "by_size": {"method": "magnitude"}}
+    planned = finished.planned(study=merged(TINY, variants=variants))
+    assert planned == {"prune": 2, "evaluate": 2, "diagnose": 2} | REPORTING
+    reruns("a variant renamed", planned)
+
+
+def test_the_order_of_keys_reruns_nothing(finished, reruns):
+    assert finished.planned(study=dict(reversed(TINY.items()))) == {}
+    reruns("keys in another order", {})
+
+
+def test_a_removed_seed_or_variant_reruns_the_report_alone(copied, reruns):
+    more = TINY | {"seeds": [0, 1]}
+    copied.snakemake(study=more)
+    assert copied.planned(study=more) == {}
+    assert copied.planned() == REPORTING
+    reruns("a seed removed", REPORTING)
+    without = merged(TINY, variants={"sparsegpt_bn": None})
+    assert copied.planned(study=without) == REPORTING
+    reruns("a variant removed", REPORTING)
