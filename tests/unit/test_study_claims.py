@@ -8,6 +8,7 @@ from sparsecnn.study.claims import CLAIMS
 from sparsecnn.study.comparisons import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
+    NOT_TESTED,
     REPRODUCED,
     accuracy,
     p_value_of,
@@ -42,7 +43,7 @@ def test_the_references_own_numbers_give_its_own_conclusions():
     assert {number: claim["verdict"] for number, claim in claims.items()} == {
         1: REPRODUCED,
         2: REPRODUCED,
-        3: INCONCLUSIVE,
+        3: NOT_TESTED,
         4: REPRODUCED,
         5: REPRODUCED,
     }
@@ -132,7 +133,7 @@ def test_opposite_numbers_refute_claims_and_the_cause_with_them():
 def test_what_the_study_lacks_is_said(table, missing):
     claims = by_number(table)
     for number, what in missing.items():
-        assert claims[number]["verdict"] == INCONCLUSIVE
+        assert claims[number]["verdict"] == NOT_TESTED
         assert claims[number]["effect"] is None
         assert f"Not tested: the study lacks {what}" in claims[number]["evidence"]
     assert len(claims) == len(CLAIMS)
@@ -230,7 +231,7 @@ def test_a_network_at_chance_leaves_claims_open():
     table = with_top1(results(), lambda row: 10.0)
     table = Results(tuple(replace(row, dense_top1=10.0, drop=0.0) for row in table.rows))
     for claim in judge(table):
-        assert claim["verdict"] == INCONCLUSIVE
+        assert claim["verdict"] == NOT_TESTED
     assert "a dense custom_cnn above chance in under_trained" in judge(table)[0]["evidence"]
 
 

@@ -10,7 +10,7 @@ from study_example import BUDGETS, diagnosis, diagnostics, report, results
 from sparsecnn.artifacts import write_table
 from sparsecnn.errors import UserError
 from sparsecnn.study.appearance import appearance
-from sparsecnn.study.comparisons import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from sparsecnn.study.comparisons import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTED, REPRODUCED
 from sparsecnn.study.diagnostic_figures import draw_accumulation, draw_quadratic_model
 from sparsecnn.study.diagnostics import (
     Diagnostics,
@@ -165,7 +165,7 @@ def test_where_there_is_nothing_to_explain_a_truer_model_is_no_cause():
 )
 def test_what_the_test_of_the_cause_lacks_is_said(table, variants, lacking):
     claim = cause(table, None if variants is None else diagnostics(table, variants))
-    assert claim["verdict"] == INCONCLUSIVE
+    assert claim["verdict"] == NOT_TESTED
     assert claim["effect"] is None
     assert lacking in claim["evidence"]
 

@@ -14,6 +14,8 @@ Term = tuple[float, Cell, str]
 REPRODUCED = N_("reproduced")
 NOT_REPRODUCED = N_("not reproduced")
 INCONCLUSIVE = N_("inconclusive")
+NOT_TESTED = N_("not tested")
+"""Where the study lacks what a claim compares."""
 
 _CANCELLED = 1e-12
 """Weights below it are rounding: sums of thirds that ought to be zero."""

@@ -9,6 +9,7 @@ from sparsecnn.study.claims import CLAIMS, Claim, Explanation, NotTestableError
 from sparsecnn.study.comparisons import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
+    NOT_TESTED,
     REPRODUCED,
     Comparison,
     Outcome,
@@ -65,7 +66,7 @@ def _claim_record(claim: Claim, results: Results) -> dict[str, Any]:
         outcomes = _outcomes(claim, results)
     except NotTestableError as missing:
         evidence = _("Not tested: the study lacks {missing}.").format(missing=missing)
-        return _record(claim, INCONCLUSIVE, evidence)
+        return _record(claim, NOT_TESTED, evidence)
     sentences = [_sentence(claim, outcomes), _reason(outcomes)]
     if outcomes[0].estimate.n == 1:
         sentences.append(
@@ -95,7 +96,7 @@ def _explanation_record(
             "Accuracies cannot show a cause: that takes measuring the curvature, and the error of "
             "the quadratic model, at both budgets. The study lacks {missing}."
         ).format(missing=missing)
-        return _record(claim, INCONCLUSIVE, f"{premise} {why}")
+        return _record(claim, NOT_TESTED, f"{premise} {why}")
     evidence = f"{_sentence(claim, outcomes)} {_reason(outcomes)} {premise}"
     decided = NOT_REPRODUCED if refuted else verdict(outcomes)
     if decided == REPRODUCED and explained != REPRODUCED:

@@ -10,6 +10,7 @@ from sparsecnn.study.ablation import PLAIN
 from sparsecnn.study.comparisons import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
+    NOT_TESTED,
     REPRODUCED,
     accuracy,
     at_chance,
@@ -77,7 +78,7 @@ def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
     ):
         made = [claim for claim in claims if claim["source"] == source]
         parts = []
-        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE):
+        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTED):
             numbers = [str(claim["number"]) for claim in made if claim["verdict"] == verdict]
             if numbers:
                 n = len(numbers)
