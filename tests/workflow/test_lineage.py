@@ -153,7 +153,7 @@ def evaluate_anew(folder):
 
 def improve_verdicts(folder):
     path = folder / STUDY / "claims.json"
-    path.write_text(path.read_text().replace("inconclusive", "reproduced"))
+    path.write_text(path.read_text().replace("not tested", "reproduced"))
     return path
 
 
