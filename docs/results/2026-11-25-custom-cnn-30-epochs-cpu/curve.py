@@ -3,7 +3,6 @@
 python docs/results/2026-11-25-custom-cnn-30-epochs-cpu/curve.py
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from sparsecnn.study.comparisons import accuracy, drop, drop_terms, weigh
@@ -11,7 +10,7 @@ from sparsecnn.study.curve_figures import draw_budgets
 from sparsecnn.study.figure_parts import save_svg
 from sparsecnn.study.metrics import DENSE, Results, Row, read_results
 from sparsecnn.study.statistics import Estimate
-from sparsecnn.study.text import markdown_table, signed
+from sparsecnn.study.text import markdown_table, signed, signed_interval
 
 HERE = Path(__file__).parent
 EARLIER = HERE.parent / "2026-11-25-small-three-budgets-cpu"
@@ -20,8 +19,8 @@ VARIANTS = (DENSE, "magnitude", "magnitude_bn", "sparsegpt", "sparsegpt_publishe
 
 def together() -> Results:
     """One table of both runs, by epochs, variants and seeds."""
-    new = [replace(row, regime="epochs_30") for row in read_results(HERE / "metrics.csv").rows]
-    rows = [row for row in (*read_results(EARLIER / "metrics.csv").rows, *new) if known(row)]
+    both = (read_results(folder / "metrics.csv") for folder in (EARLIER, HERE))
+    rows = [row for results in both for row in results.rows if known(row)]
     return Results(tuple(sorted(rows, key=lambda r: (r.epochs, VARIANTS.index(r.variant), r.seed))))
 
 
@@ -33,13 +32,13 @@ def known(row: Row) -> bool:
 def interval(found: Estimate, sign: int = 1) -> str:
     """A number with its interval, in points."""
     low, high = sorted((sign * found.low, sign * found.high))
-    return f"{signed(sign * found.value)} [{signed(low)}, {signed(high)}]"
+    return f"{signed(sign * found.value)} {signed_interval(low, high)}"
 
 
 def main() -> None:
     """Print accuracies and drops at each budget, and how 30 epochs differ; draw the curve."""
     results = together()
-    rows, changes = [], []
+    heads, rows, changes = results.variants, [], []
     for cell in results.cells:
         changed = [interval(drop(results, cell, v), -1) for v in results.variants]
         rows.append([results.epochs(cell), f"{accuracy(results, cell, DENSE).value:.2f}", *changed])
@@ -48,7 +47,6 @@ def main() -> None:
         terms = [(*drop_terms(last, v), *drop_terms(cell, v, -1)) for v in results.variants]
         more = [interval(weigh(results, of)) for of in terms]
         changes.append([results.epochs(cell), *more])
-    heads = [*results.variants]
     print(markdown_table(["Epochs", "Dense (%)", *heads], [[*map(str, row)] for row in rows]))
     print("\nLost more after 30 epochs than after so many, in points:\n")
     print(markdown_table(["Epochs", *heads], [[*map(str, row)] for row in changes]))

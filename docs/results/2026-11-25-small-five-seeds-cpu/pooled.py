@@ -12,7 +12,7 @@ from sparsecnn.study.figures import draw_accuracy
 from sparsecnn.study.judging import judge
 from sparsecnn.study.metrics import DENSE, Cell, Results, Row, read_results
 from sparsecnn.study.tables import claims_table
-from sparsecnn.study.text import markdown_table, signed
+from sparsecnn.study.text import markdown_table, signed, signed_interval
 
 HERE = Path(__file__).parent
 EARLIER = HERE.parent / "2026-11-25-small-three-budgets-cpu"
@@ -45,7 +45,7 @@ def drops(results: Results) -> str:
         row = [*cell]
         for variant in results.variants:
             lost = drop(results, cell, variant)
-            row.append(f"{signed(-lost.value)} [{signed(-lost.high)}, {signed(-lost.low)}]")
+            row.append(f"{signed(-lost.value)} {signed_interval(-lost.high, -lost.low)}")
         rows.append(row)
     return markdown_table(["Regime", "Network", *results.variants], rows, left=2)
 
@@ -58,7 +58,7 @@ def changes(results: Results) -> str:
         for variant in results.variants:
             least, most = (Cell(regime, model) for regime in results.ends)
             found = weigh(results, (*drop_terms(most, variant), *drop_terms(least, variant, -1)))
-            row.append(f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]")
+            row.append(f"{signed(found.value)} {signed_interval(found.low, found.high)}")
         rows.append(row)
     return markdown_table(["Network", *results.variants], rows)
 

@@ -9,12 +9,12 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from sparsecnn.study.ablation import shown
 from sparsecnn.study.appearance import appearance
 from sparsecnn.study.diagnostics import Diagnostics
-from sparsecnn.study.figure_parts import STYLE, add_legend
+from sparsecnn.study.figure_parts import STYLE, add_legend, draw_along_depth
 from sparsecnn.study.metrics import Cell, Results
 
 
@@ -74,23 +74,12 @@ def draw_accumulation(results: Results, diagnostics: Diagnostics) -> Figure:
     with mpl.rc_context(STYLE):
         n_rows, n_columns = len(regimes), len(results.models)
         figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.8 + 2.5 * n_rows))
-        grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True, sharex="col")
-        for i, regime in enumerate(regimes):
-            for j, model in enumerate(results.models):
-                axes, cell = grid[i, j], Cell(regime, model)
-                if cell not in results.cells:
-                    axes.set_axis_off()
-                    continue
-                for variant, kind in product(variants, ("accumulated", "own")):
-                    _draw_errors(axes, results, diagnostics, cell, variant, kind)
-                axes.set_yscale("log")
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{100 * e:g} %"))
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-                axes.set_title(f"{model}, {results.epochs(cell)} epochs", fontsize=11)
-                axes.tick_params(labelleft=True)
-            grid[i, 0].set_ylabel("relative output error")
-        for axes in grid[-1]:
-            axes.set_xlabel("layer, by depth")
+
+        def draw(axes: Axes, cell: Cell) -> None:
+            for variant, kind in product(variants, ("accumulated", "own")):
+                _draw_errors(axes, results, diagnostics, cell, variant, kind)
+
+        draw_along_depth(figure, results, regimes, draw)
         add_legend(figure, results, variants)
         figure.legend(
             [Line2D([], [], color="black"), Line2D([], [], color="black", linestyle=":")],

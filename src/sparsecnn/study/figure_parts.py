@@ -3,18 +3,20 @@
 The background is white, so that dark pages show it too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sparsecnn.artifacts import atomic_write
 from sparsecnn.study.appearance import appearance
-from sparsecnn.study.metrics import Results
+from sparsecnn.study.metrics import Cell, Results
 
 STYLE: Any = {
     "font.size": 11,
@@ -29,6 +31,30 @@ STYLE: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "sparsecnn",
 }
+
+
+def draw_along_depth(
+    figure: Figure, results: Results, regimes: Sequence[str], draw: Callable[[Axes, Cell], None]
+) -> None:
+    """Panels of errors by layer, which `draw` fills: regimes go down, networks across."""
+    grid = figure.subplots(
+        len(regimes), len(results.models), squeeze=False, sharey=True, sharex="col"
+    )
+    for i, regime in enumerate(regimes):
+        for j, model in enumerate(results.models):
+            axes, cell = grid[i, j], Cell(regime, model)
+            if cell not in results.cells:
+                axes.set_axis_off()
+                continue
+            draw(axes, cell)
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * error:g} %"))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_title(f"{model}, {results.epochs(cell)} epochs", fontsize=11)
+            axes.tick_params(labelleft=True)
+        grid[i, 0].set_ylabel("relative output error")
+    for axes in grid[-1]:
+        axes.set_xlabel("layer, by depth")
 
 
 def add_legend(figure: Figure, results: Results, variants: Sequence[str]) -> None:

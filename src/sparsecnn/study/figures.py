@@ -10,12 +10,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sparsecnn.study.ablation import shown
 from sparsecnn.study.appearance import appearance, limits, whisker
 from sparsecnn.study.comparisons import accuracy, drop
-from sparsecnn.study.figure_parts import STYLE, add_legend
+from sparsecnn.study.figure_parts import STYLE, add_legend, draw_along_depth
 from sparsecnn.study.layer_errors import LayerErrors, different
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.statistics import Estimate
@@ -79,19 +78,12 @@ def draw_layer_error(results: Results, layers: Sequence[LayerErrors]) -> Figure:
     with mpl.rc_context(STYLE):
         n_rows, n_columns = len(results.regimes), len(results.models)
         figure = Figure(figsize=(1.4 + 3.2 * n_columns, 1.4 + 2.3 * n_rows))
-        grid = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True, sharex="col")
-        for i, regime in enumerate(results.regimes):
-            for j, model in enumerate(results.models):
-                axes, cell = grid[i, j], Cell(regime, model)
-                if cell not in results.cells:
-                    axes.set_axis_off()
-                    continue
-                _draw_depth(axes, results, cell, variants, layers)
-                axes.set_title(f"{model}, {results.epochs(cell)} epochs", fontsize=11)
-                axes.tick_params(labelleft=True)
-            grid[i, 0].set_ylabel("relative output error")
-        for axes in grid[-1]:
-            axes.set_xlabel("layer, by depth")
+        draw_along_depth(
+            figure,
+            results,
+            results.regimes,
+            lambda axes, cell: _draw_depth(axes, results, cell, variants, layers),
+        )
         add_legend(figure, results, variants)
     return figure
 
@@ -175,6 +167,3 @@ def _draw_depth(
         colour, marker = appearance(results, variant)
         depth = np.arange(1, len(mean) + 1)
         axes.plot(depth, mean, marker=marker, color=colour, markersize=4, linewidth=1.4)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 * error:g} %"))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -22,7 +22,7 @@ from sparsecnn.study.comparisons import (
 from sparsecnn.study.diagnostics import Diagnostics, compare_model_errors
 from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Results
-from sparsecnn.study.text import signed
+from sparsecnn.study.text import signed, signed_interval
 
 
 def judge(
@@ -199,7 +199,7 @@ def _sentence(claim: Claim | Explanation, outcomes: Sequence[Outcome]) -> str:
 
 def _points(outcome: Outcome) -> str:
     value = outcome.estimate
-    interval = f"[{signed(value.low)}, {signed(value.high)}]"
+    interval = signed_interval(value.low, value.high)
     return _("{value} points {interval} ({comparison})").format(
         value=signed(value.value), interval=interval, comparison=outcome.name
     )

@@ -22,7 +22,7 @@ from sparsecnn.study.language import gettext as _
 from sparsecnn.study.metrics import DENSE, Cell, Results
 from sparsecnn.study.reference import Published
 from sparsecnn.study.statistics import Estimate, holm
-from sparsecnn.study.text import markdown_table, p_text, plain_table, signed
+from sparsecnn.study.text import markdown_table, p_text, plain_table, signed, signed_interval
 
 _ABSENT = "\N{EN DASH}"
 _ALPHA = 0.05
@@ -59,7 +59,10 @@ def full_table(results: Results) -> str:
             if variant == DENSE:
                 row += ["", ""]
             else:
-                row += [_mean_sd(change, signed(change.value)), _signed_interval(change)]
+                row += [
+                    _mean_sd(change, signed(change.value)),
+                    _signed_interval(change),
+                ]
             rows.append([*row, str(top1.n)])
     return markdown_table(header, rows, left=3)
 
@@ -217,7 +220,7 @@ def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
     for claim in claims:
         tested = claim["effect"] is not None
         effect = signed(claim["effect"]) if tested else _("not measured")
-        interval = f"[{signed(claim['low'])}, {signed(claim['high'])}]" if tested else ""
+        interval = signed_interval(claim["low"], claim["high"]) if tested else ""
         verdict = claim["verdict"]
         rows.append([str(claim["number"]), claim["title"], _(verdict), effect, interval])
     header = ["#", _("Claim"), _("Verdict"), _("Effect (points)"), _("95 % interval")]
@@ -243,7 +246,7 @@ def comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
         [
             comparison["name"],
             signed(comparison["effect"]),
-            f"[{signed(comparison['low'])}, {signed(comparison['high'])}]",
+            signed_interval(comparison["low"], comparison["high"]),
             p_text(comparison["adjusted_p"]),
             str(comparison["n"]),
         ]
@@ -310,4 +313,4 @@ def _interval(value: Estimate) -> str:
 
 
 def _signed_interval(value: Estimate) -> str:
-    return f"[{signed(value.low)}, {signed(value.high)}]"
+    return signed_interval(value.low, value.high)

@@ -11,6 +11,11 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
+def signed_interval(low: float, high: float) -> str:
+    """An interval of differences: ``[-0.35, +1.20]``."""
+    return f"[{signed(low)}, {signed(high)}]"
+
+
 def p_text(p: float) -> str:
     """A p-value to three decimals: ``0.042``, ``< 0.001``."""
     return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
