@@ -80,19 +80,14 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], manifest: Manifes
     Returns the manifest as stored. Raises `UserError` when the disk refuses the file.
     """
     # torch takes seconds to import; JSON stages skip it.
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    def save(temporary: Path) -> None:
-        try:
-            save_file(stored, temporary, metadata=header)
-        except SafetensorError as error:  # how it reports a full disk
-            raise OSError(str(error).rpartition("I/O error: ")[2]) from error
+    from safetensors.torch import save
 
     stored = {name: t.detach().cpu().contiguous() for name, t in sorted(tensors.items())}
     manifest = _complete(manifest, _tensor_content(stored))
     header = {_HEADER_KEY: json.dumps(asdict(manifest), sort_keys=True)}
-    atomic_write(path, save)
+    # Not by `save_file`, whose own temporary file would stay if the process were killed in it.
+    data = save(stored, metadata=header)
+    atomic_write(path, lambda temporary: temporary.write_bytes(data))
     return manifest
 
 

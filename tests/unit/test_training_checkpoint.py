@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import torch as safetensors_torch
 from test_training import CPU, HALF, PLAIN, dataset, network, weights
 
 from sparsecnn import artifacts
@@ -212,27 +211,28 @@ def test_signals_are_noted_and_a_second_one_acts_as_before():
 
 
 class _KilledWriter:
-    """In place of `save_file`: writes half of the nth file, then kills its process."""
+    """In place of `Path.write_bytes`: writes half of the nth file, then kills its process."""
 
     def __init__(self, nth):
         self.left = nth
 
-    def __call__(self, tensors, path, metadata):
+    def __call__(self, path, data):
         self.left -= 1
-        save_file(tensors, path, metadata=metadata)
         if self.left == 0:
-            os.truncate(path, path.stat().st_size // 2)
+            write_bytes(path, data[: len(data) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
+        return write_bytes(path, data)
 
 
-save_file = safetensors_torch.save_file
+write_bytes = Path.write_bytes
 
 
 def train_process(folder: Path, killed_write: int) -> None:
     """What the script does, with the nth file write deadly."""
     torch.set_num_threads(1)
     logging.disable()
-    safetensors_torch.save_file = _KilledWriter(killed_write)
+    writer = _KilledWriter(killed_write)
+    Path.write_bytes = lambda path, data: writer(path, data)
     artifacts.remove_leftovers(folder / "dense.safetensors")
     with Checkpoints(folder / "checkpoints", IDENTITY) as checkpoints:
         model, _ = trained(checkpoints, epochs=12)
