@@ -3,21 +3,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from sparsecnn.study.text import plain_table
 
-TABLES = pytest.StashKey()
+ROW = "row of the table: "
 
 
 @pytest.fixture
 def tabulate(request):
     """Call with a title, and a row by column; each table is printed when the tests are done."""
-    tables = request.config.stash.setdefault(TABLES, {})
-    return lambda title, **row: tables.setdefault(title, []).append(row)
+    # Properties of a test are what its worker sends on.
+    return lambda title, **row: request.node.user_properties.append((ROW + title, row))
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    for title, rows in config.stash.get(TABLES, {}).items():
+def pytest_terminal_summary(terminalreporter):
+    tables = {}
+    ended = [r for r in terminalreporter.getreports("") if r.when == "teardown"]
+    for report in sorted(ended, key=lambda report: report.nodeid):
+        for name, row in report.user_properties:
+            if name.startswith(ROW):
+                tables.setdefault(name.removeprefix(ROW), []).append(row)
+    for title, rows in tables.items():
         terminalreporter.section(f"{title}: {len(rows)}")
         columns = [name.replace("_", " ") for name in rows[0]]
         table = plain_table(columns, [list(row.values()) for row in rows], left=len(columns))
@@ -28,6 +35,26 @@ def pytest_terminal_summary(terminalreporter, config):
 def one_thread():
     """Many tiny operations: more threads would only wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory, worker_id):
+    """Call with a name and a function that fills a folder: the folder, made by one worker for all.
+
+    Nobody may change what is in it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    def folder(name, make):
+        path, done = shared / f"made-once-{name}", shared / f"made-once-{name}.done"
+        with FileLock(f"{path}.lock"):
+            if not done.exists():
+                make(path)
+                done.touch()
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,16 @@ import os
 import shutil
 
 import pytest
-from snakemake_project import Project, copy_project
+from snakemake_project import SMALL, Project, copy_project
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(made_once, tmp_path_factory):
     """A project with the finished tiny study; tests leave it as it is."""
-    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    project.snakemake()
-    return project
+    original = made_once("finished", lambda folder: copy_project(folder).snakemake())
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    shutil.copytree(original, folder)
+    return Project(folder)
 
 
 @pytest.fixture
@@ -24,6 +25,18 @@ def copied(finished, tmp_path):
     """The finished project, copied with its results and Snakemake's records."""
     shutil.copytree(finished.folder, tmp_path / "copy")
     return Project(tmp_path / "copy")
+
+
+@pytest.fixture
+def small(finished, made_once, tmp_path):
+    """A copy of the finished project in which its smaller part is the finished study."""
+
+    def make(folder):
+        shutil.copytree(finished.folder, folder)
+        Project(folder, SMALL).snakemake()
+
+    shutil.copytree(made_once("small", make), tmp_path / "small")
+    return Project(tmp_path / "small", SMALL)
 
 
 @pytest.fixture

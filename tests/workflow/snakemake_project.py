@@ -1,14 +1,17 @@
 """Runs the workflow as a user does: a copy of the project, the snakemake command, its output."""
 
+import atexit
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from preloaded import PreloadedSnakemake
 
 from sparsecnn.artifacts import read_json
 
@@ -39,6 +42,13 @@ TINY = {
     "device": "cpu",
     "threads": 1,
 }
+SMALL = TINY | {
+    "regimes": {**TINY["regimes"], "fully_trained": None},
+    "variants": {**TINY["variants"], "sparsegpt": None},
+    "diagnostics": None,
+    "report": {"language": ["en"]},
+}
+"""A part of it: one training, and two networks pruned from it."""
 REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1, "page": 1}
 """The jobs that a change of what was measured makes run."""
 
@@ -50,28 +60,37 @@ def merged(base, **changes):
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project in a folder of its own."""
+    """A copy of the project in a folder of its own, and the study that it runs by default."""
 
     folder: Path
+    study: dict = field(default_factory=lambda: TINY)
 
-    def snakemake(self, *arguments, study=TINY, cwd=None, ok=True):
-        """Run snakemake on a study; its output. `ok` says whether it must succeed."""
-        overlay = self.folder / "study.yaml"
-        overlay.write_text(yaml.safe_dump(study))
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", overlay]
+    def snakemake(self, *arguments, study=None, cwd=None, ok=True):
+        """Run snakemake on its or another study; its output. `ok` says whether it must succeed."""
+        command = self._arguments(arguments, study)
+        status, output = preloaded()(command, cwd or self.folder, environment())
+        assert (status == 0) == ok, output
+        return output
+
+    def command_line(self, *arguments, study=None):
+        """Exit status and output of the command itself, with the same arguments."""
         run = subprocess.run(
-            [*map(str, command), *map(str, arguments)],
-            cwd=cwd or self.folder,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-            capture_output=True,
+            [sys.executable, "-m", "snakemake", *self._arguments(arguments, study)],
+            cwd=self.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             timeout=300,
         )
-        output = run.stdout + run.stderr
-        assert (run.returncode == 0) == ok, output
-        return output
+        return run.returncode, run.stdout
 
-    def planned(self, *arguments, study=TINY, cwd=None):
+    def _arguments(self, arguments, study):
+        overlay = self.folder / "study.yaml"
+        overlay.write_text(yaml.safe_dump(self.study if study is None else study))
+        return ["--cores", "2", "--configfile", str(overlay), *map(str, arguments)]
+
+    def planned(self, *arguments, study=None, cwd=None):
         """Jobs that a run would start, as {rule: count}."""
         output = self.snakemake("-n", *arguments, study=study, cwd=cwd)
         table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.M | re.S)
@@ -90,6 +109,19 @@ class Project:
 
     def __truediv__(self, path):
         return self.folder / path
+
+
+@functools.cache
+def preloaded():
+    """The process of Snakemake that this one uses."""
+    snakemake = PreloadedSnakemake()
+    atexit.register(snakemake.close)
+    return snakemake
+
+
+def environment():
+    """What a user's shell would have: the project's own code is found by its Snakefile."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def copy_project(folder):

@@ -1,6 +1,8 @@
 """A study whose training is killed or stopped goes on from its last checkpoint."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,14 +10,15 @@ import time
 
 import pytest
 import yaml
-from snakemake_project import TINY, copy_project
+from snakemake_project import TINY, Project
 
 from sparsecnn.artifacts import read_tensors
 
-STUDY = TINY | {"regimes": {"only": {"recipe": "small", "custom_cnn": 5}}}
-RUN = "results/tiny/custom_cnn/small/epochs-5/seed-0"
+ONLY = {"only": {"recipe": "small", "custom_cnn": 8}}
+STUDY = TINY | {"regimes": {"under_trained": None, "fully_trained": None, **ONLY}}
+RUN = "results/tiny/custom_cnn/small/epochs-8/seed-0"
 TRAIN = ("--until", "train")
-LOG = "logs/tiny/custom_cnn/small/epochs-5/seed-0/train.log"
+LOG = "logs/tiny/custom_cnn/small/epochs-8/seed-0/train.log"
 
 
 def interrupted(project, number):
@@ -41,24 +44,31 @@ def interrupted(project, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_an_interrupted_study_goes_on_and_ends_with_the_same_bits(fresh, uninterrupted, number):
-    output = interrupted(fresh, number)
-    assert not (fresh / RUN / "dense.safetensors").exists()
+def test_an_interrupted_study_goes_on_and_ends_with_the_same_bits(copied, uninterrupted, number):
+    output = interrupted(copied, number)
+    assert not (copied / RUN / "dense.safetensors").exists()
     if number == signal.SIGKILL:
-        fresh.snakemake("--unlock", study=STUDY)
+        copied.snakemake("--unlock", study=STUDY)
+        saved = "[2-8] epochs"
     else:
-        assert f"stopped by {number.name} after 2 epochs" in output
+        saved = re.search(f"stopped by {number.name} after (.*);", output)[1]
         assert "Traceback" not in output
-    fresh.snakemake(*TRAIN, study=STUDY)
-    assert "going on after 2 epochs" in (fresh / LOG).read_text()
-    _, manifest = read_tensors(fresh / RUN / "dense.safetensors", "dense")
-    assert manifest.content == uninterrupted
-    assert not (fresh / RUN / "checkpoints").exists()
+    copied.snakemake(*TRAIN, study=STUDY)
+    assert re.search(f"going on after {saved}", (copied / LOG).read_text())
+    assert dense_content(copied) == dense_content(uninterrupted)
+    assert not (copied / RUN / "checkpoints").exists()
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """Content of the network trained without interruption."""
-    project = copy_project(tmp_path_factory.mktemp("uninterrupted") / "project")
-    project.snakemake(*TRAIN, study=STUDY)
+@pytest.fixture(scope="session")
+def uninterrupted(made_once, finished):
+    """A project with the network trained without interruption."""
+
+    def make(folder):
+        shutil.copytree(finished.folder, folder)
+        Project(folder).snakemake(*TRAIN, study=STUDY)
+
+    return Project(made_once("uninterrupted", make))
+
+
+def dense_content(project):
     return read_tensors(project / RUN / "dense.safetensors", "dense")[1].content

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from snakemake_project import REPORTING, TINY, merged
+from snakemake_project import REPORTING, SMALL, TINY, merged
 
 from sparsecnn.artifacts import read_json, write_json
 
@@ -277,12 +277,33 @@ def test_the_order_of_keys_reruns_nothing(finished, reruns):
     reruns("keys in another order", {})
 
 
-def test_a_removed_seed_or_variant_reruns_the_report_alone(copied, reruns):
-    more = TINY | {"seeds": [0, 1]}
-    copied.snakemake(study=more)
-    assert copied.planned(study=more) == {}
-    assert copied.planned() == REPORTING
+def test_a_removed_seed_or_variant_reruns_the_report_alone(small, reruns):
+    more = SMALL | {"seeds": [0, 1]}
+    small.snakemake(study=more)
+    assert small.planned(study=more) == {}
+    assert small.planned() == REPORTING
     reruns("a seed removed", REPORTING)
-    without = merged(TINY, variants={"sparsegpt_bn": None})
-    assert copied.planned(study=without) == REPORTING
+    without = merged(more, variants={"sparsegpt_bn": None})
+    assert small.planned(study=without) == REPORTING
     reruns("a variant removed", REPORTING)
+
+
+VARYING = re.compile(r"(  (Date|Workflow ID|Run directory): .*|\[.* \d\d:\d\d:\d\d \d{4}\])\n")
+"""Lines of Snakemake's that differ from run to run."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "study"),
+    [
+        ((), TINY),
+        (("--forceall",), TINY),
+        ((), merged(TINY, calibration={"images": 65})),
+        ((), TINY | {"trainig": {}}),
+    ],
+    ids=["nothing", "everything", "a setting", "a wrong setting"],
+)
+def test_the_command_itself_says_the_same(finished, arguments, study):
+    """These tests run Snakemake in processes that have it imported already."""
+    status, output = finished.command_line("-n", *arguments, study=study)
+    same = finished.snakemake("-n", *arguments, study=study, ok=status == 0)
+    assert VARYING.sub("", same) == VARYING.sub("", output)
