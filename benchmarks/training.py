@@ -2,9 +2,9 @@
 
 Throughput: images per second of one epoch, after one epoch of warm-up, of `train` and of a plain
 loop: torchvision transforms on PIL images, a DataLoader with a worker per core, float32, plain
-SGD, loss and accuracy read at every step. Both sides run in turn in this process, on the same
-random images; printed are medians and ratios, and the share of this machine's rate of matrix
-products (in the number format that we train in) that our loop turns into training.
+SGD, loss and accuracy read at every step. Ours trains in each number format asked for. All sides
+run in turn in this process, on the same random images; printed are medians and ratios, and the
+share of this machine's rate of matrix products in that format that our loop turns into training.
 Sharing: images per second of one training with all cores, and of trainings of fewer threads at
 once. Start-up: seconds from the start of a process to the end of its first step.
 
@@ -36,13 +36,14 @@ from torchvision import transforms
 
 from sparsecnn.artifacts import Manifest
 from sparsecnn.data.dataset import Dataset, Normalization, save_dataset
-from sparsecnn.device import device_name, precision, use_device
+from sparsecnn.device import device_name, number_format_name, precision, use_device
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
 
 PARTS = ("throughput", "sharing", "startup")
 MODELS = ("custom_cnn", "vgg16", "resnet18")
+FORMATS = ("float32", "bfloat16")
 HALF = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 CLASSES = tuple("abcdefghij")
 
@@ -57,45 +58,52 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1280, help="images of an epoch")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--precision", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with use_device(arguments.device) as device:
-        number_format = precision(arguments.precision, device)
-        name = device_name(device)
-        print(f"torch {torch.__version__}, {name}, {arguments.threads} threads, {number_format}")
+        auto = number_format_name(precision("auto", device))
+        threads = f"{arguments.threads} threads"
+        print(f"torch {torch.__version__}, {device_name(device)}, {threads}, auto is {auto}")
         if "throughput" in arguments.parts:
-            compare_loops(arguments, device, number_format)
+            compare_loops(arguments, device)
     if "sharing" in arguments.parts:
         compare_sharing(arguments)
     if "startup" in arguments.parts:
         compare_startup(arguments.repeats, arguments.device)
 
 
-def compare_loops(
-    arguments: argparse.Namespace, device: torch.device, number_format: torch.dtype
-) -> None:
-    """Print a line for every network: both rates, their ratio, and the utilisation."""
-    rate = product_rate(device, number_format)
+def compare_loops(arguments: argparse.Namespace, device: torch.device) -> None:
+    """Print a line for every network and number format: rates, their ratio, the utilisation."""
+    formats = [precision(name, device) for name in arguments.precision]
+    products = {number_format: product_rate(device, number_format) for number_format in formats}
     data = random_images(arguments.images)
     print(f"\nimages/s at width {arguments.width:g}, batches of {arguments.batch}, ", end="")
-    print(f"{len(data.train_labels)} images; matrix products reach {rate / 1e12:.2f} TFLOP/s")
-    print(f"{'':>12} {'plain':>9} {'ours':>9} {'ratio':>6} {'utilisation':>12}")
+    print(f"{len(data.train_labels)} images; matrix products reach ", end="")
+    print(
+        ", ".join(f"{r / 1e12:.2f} TFLOP/s in {number_format_name(f)}" for f, r in products.items())
+    )
+    print(f"{'':>12} {'':>9} {'plain':>9} {'ours':>9} {'ratio':>6} {'utilisation':>12}")
     for model in arguments.models:
         network = partial(build, Architecture(model, arguments.width, len(CLASSES), 32))
         sides: list[Callable[[], float]] = [
             partial(plain_loop, network, data, arguments.batch, arguments.threads, device),
-            partial(ours, network, data, arguments, device, number_format),
+            *(partial(ours, network, data, arguments, device, f) for f in formats),
         ]
-        rates: list[list[float]] = [[], []]
+        rates: list[list[float]] = [[] for _ in sides]
         for _ in range(arguments.repeats):
             for side, kept in zip(sides, rates, strict=True):
                 kept.append(side())
-        plain, mine = (statistics.median(kept) for kept in rates)
-        share = mine * flops_per_image(network()) / rate
-        print(f"{model:>12} {plain:9.0f} {mine:9.0f} {mine / plain:6.2f} {share:11.0%}", flush=True)
+        plain, *mine = (statistics.median(kept) for kept in rates)
+        for number_format, rate in zip(formats, mine, strict=True):
+            share = rate * flops_per_image(network()) / products[number_format]
+            name, ratio = number_format_name(number_format), rate / plain
+            print(
+                f"{model:>12} {name:>9} {plain:9.0f} {rate:9.0f} {ratio:6.2f} {share:11.0%}",
+                flush=True,
+            )
 
 
 def compare_sharing(arguments: argparse.Namespace) -> None:
@@ -266,7 +274,7 @@ def one_of_many(work: tuple[argparse.Namespace, str, int]) -> float:
     network = build(Architecture(model, arguments.width, len(CLASSES), 32))
     recipe, images = Recipe(batch_size=arguments.batch), random_images(arguments.images)
     with use_device(arguments.device) as device:
-        number_format = precision(arguments.precision, device)
+        number_format = precision("auto", device)
         history = train(network, images, HALF, recipe, 3, 0, device, precision=number_format)
     return history[1].images_per_second  # the last one may have run alone
 

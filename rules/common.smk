@@ -90,7 +90,8 @@ if workflow.is_main_process and workflow.local_exec and gpus():
 
 
 # Minutes to ask for an epoch at full width: twice what two CPU cores took for CIFAR-10's 50,000
-# images (docs/results/2026-11-24-training-cpu). Other models get the most.
+# images (docs/results/2026-11-24-training-cpu), in float32 since nobody knows where a job will
+# run. Other models get the most.
 EPOCH_MINUTES = {"custom_cnn": 4, "vgg16": 12, "resnet18": 20}
 
 

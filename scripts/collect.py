@@ -1,5 +1,6 @@
 """Gather what was measured into tables, and what made it (rule `collect`)."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from sparsecnn.study.record import record
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
+
+logger = logging.getLogger("sparsecnn")
 
 
 def main(
@@ -57,7 +60,14 @@ def main(
         write_table(diagnostics_table, rows)
         tables.append(diagnostics_table)
     manifest = Manifest("provenance", settings, code, parents, record(tables, table.parent))
-    write_json(provenance, provenance_of(sources, tensors), manifest)
+    made = provenance_of(sources, tensors)
+    if len(made["precisions"]) > 1:
+        logger.warning(
+            "some networks were trained in %s, others in %s, as their machines compute; "
+            "`training: {precision: float32}` would train all alike",
+            *made["precisions"],
+        )
+    write_json(provenance, made, manifest)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,19 @@
 """Train one dense network (rule `train`)."""
 
+import logging
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, Origin, write_table, write_tensors
 from sparsecnn.data.dataset import load_dataset, square_side
-from sparsecnn.device import cpu_threads, device_name, precision, use_device
+from sparsecnn.device import (
+    cpu_threads,
+    device_name,
+    number_format_name,
+    precision,
+    use_device,
+)
 from sparsecnn.job import run_job
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.seeding import derive_seed
@@ -17,6 +24,8 @@ from sparsecnn.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
+
+logger = logging.getLogger("sparsecnn")
 
 
 def main(
@@ -41,12 +50,13 @@ def main(
     recipe = Recipe(**{field.name: training[field.name] for field in fields(Recipe)})
     with use_device(device, deterministic=training["deterministic"]) as on, stop_requests() as stop:
         number_format = precision(training["precision"], on)
+        logger.info("training in %s", number_format_name(number_format))
         manifest = Manifest(
             kind="dense",
             settings={
                 **settings,
                 "architecture": asdict(architecture),
-                "precision": str(number_format).removeprefix("torch."),
+                "precision": number_format_name(number_format),
             },
             code=code,
             parents={"dataset": parent.content},

@@ -95,12 +95,29 @@ def cpu_threads(device: torch.device) -> int:
 def precision(setting: str, device: torch.device) -> torch.dtype:
     """The number format that `setting` names: one of auto, float32, bfloat16.
 
-    `auto` takes bfloat16 on GPUs that compute in it, float32 elsewhere.
+    `auto` takes bfloat16 where the device has instructions for it, float32 elsewhere.
     """
     if setting == "auto":
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
+        return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[setting]
+
+
+def number_format_name(number_format: torch.dtype) -> str:
+    """What to record in a manifest, as `precision` takes it."""
+    return str(number_format).removeprefix("torch.")
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether products of bfloat16 are instructions of the device, not emulated.
+
+    Of CPUs those of the x86 kind alone, by AMX or AVX-512: no other has been measured.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        there = torch.cpu.get_capabilities()
+        return any(there.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+    return False
 
 
 def _available(setting: str) -> str:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -344,6 +344,7 @@ def _report(
         created="2025-01-02T03:04:05+00:00",
         content="0123456789abcdef" * 4,
     )
+    trained = replace(manifest, kind="dense", settings={"precision": "bfloat16"})
     row = table.rows[0]
     own = declared_claims({"claims": declared}, first=6)
     names = {"en": "report.md", "ko": "report.ko.md"}
@@ -355,7 +356,7 @@ def _report(
     context = report_context(
         table,
         claims={"claims": judge(table, measured, own)},
-        provenance=provenance([(value, manifest) for value in values or metrics()]),
+        provenance=provenance([(value, manifest) for value in values or metrics()], [trained]),
         dataset=summary_of_dataset(row.n_test),
         reference=read_reference(ROOT / "report" / "reference-study.csv"),
         figures={name: f"figures/{name}.svg" for name in FIGURES + DIAGNOSTIC_FIGURES},

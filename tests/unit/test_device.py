@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from sparsecnn.device import full_precision, memory_explained, use_device
+from sparsecnn.device import full_precision, memory_explained, precision, use_device
 from sparsecnn.errors import UserError
 from sparsecnn.pruning import blocks
 
@@ -35,6 +35,24 @@ def test_tf32_is_off_inside_and_as_it_was_behind():
     with full_precision():
         assert [backend.fp32_precision for backend in backends] == ["ieee", "ieee"]
     assert [backend.fp32_precision for backend in backends] == before
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ({"avx512_f": True, "amx_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"architecture": "aarch64", "bf16": True}, torch.float32),
+    ],
+)
+def test_a_cpu_trains_in_the_format_that_it_has_instructions_for(monkeypatch, there, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: there)
+    cpu = torch.device("cpu")
+    assert precision("auto", cpu) == expected
+    assert precision("float32", cpu) == torch.float32
+    assert precision("bfloat16", cpu) == torch.bfloat16
+    assert precision("auto", torch.device("mps")) == torch.float32
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a GPU")

@@ -109,8 +109,8 @@ def test_pruning(method, model, layout):
 
 
 def test_a_hessian_that_only_float64_can_factor():
-    # Two equal columns and 126 that hardly count: damping, a part of the mean diagonal, is lost when
-    # float32 adds it to 1, and is not in float64. So the last pivot is exactly zero until then.
+    # Two equal columns and 126 that hardly count: damping, a part of the mean diagonal, is lost
+    # when float32 adds it to 1, but not in float64. Until then a pivot is exactly zero.
     hessian = torch.full((128,), 2.0**-20).diag()[None]
     hessian[:, :2, :2] = 1
     here, there = (reverse_cholesky(hessian.to(device), damping=0) for device in (CPU, DEVICE))

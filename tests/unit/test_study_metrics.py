@@ -111,9 +111,14 @@ def test_provenance_names_what_made_the_metrics():
             content=device,
         )
 
+    def trained(number_format):
+        return Manifest("dense", {"precision": number_format}, "", versions={"torch": "2"})
+
     found = provenance(
-        [(pair()[0], manifest("cpu", "2025-02")), (pair()[1], manifest("gpu", "2025-01"))]
+        [(pair()[0], manifest("cpu", "2025-02")), (pair()[1], manifest("gpu", "2025-01"))],
+        [trained("float32"), trained("bfloat16"), trained("float32")],
     )
+    assert found["precisions"] == ["bfloat16", "float32"]
     assert found["devices"] == ["cpu", "gpu"]
     assert found["versions"] == [{"torch": "2"}]
     assert found["created"] == {"first": "2025-01", "last": "2025-02"}

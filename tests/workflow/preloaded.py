@@ -1,8 +1,9 @@
 """Snakemake's command line, in processes forked from one that has already imported it.
 
-Each call is the same program with the same arguments in a process of its own, so nothing is carried from one to the
-next; importing Snakemake, most of a dry run's time, is done once. That the command itself says the same is tested
-in test_reruns.py. Nothing of the project is imported here: what a call imports is its own copy, edits and all.
+Each call is the same program with the same arguments in a process of its own, so nothing is
+carried from one to the next; importing Snakemake, most of a dry run's time, is done once. That the
+command itself says the same is tested in test_reruns.py. Nothing of the project is imported here:
+what a call imports is its own copy, edits and all.
 """
 
 import gc

@@ -191,13 +191,15 @@ def provenance(
     """What made the metrics: distinct versions, devices and code, dates, and every network read.
 
     `sources` are the metrics.json values with their manifests, `tensors` the manifests of all
-    that they come from, whose versions count too. Each network is listed with the `content` hash
-    of its metrics and the layers that pruning left dense.
+    that they come from, whose versions count too, and of trainings the number formats. Each network
+    is listed with the `content` hash of its metrics and the layers that pruning left dense.
     """
+    tensors = list(tensors)
     manifests = [manifest for _, manifest in sources]
     created = sorted(manifest.created for manifest in manifests)
     return {
         "versions": _distinct(manifest.versions for manifest in (*manifests, *tensors)),
+        "precisions": sorted({m.settings["precision"] for m in tensors if m.kind == DENSE}),
         "devices": sorted({manifest.device for manifest in manifests}),
         "code": sorted({manifest.code for manifest in manifests}),
         "created": {"first": created[0], "last": created[-1]},
