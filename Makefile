@@ -6,26 +6,27 @@ BIN := .venv/bin
 env: .venv/.ready
 
 .venv/.ready: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	touch $@
+	@case "$(CURDIR)" in *[[:space:]]*) echo "The path of this folder has a space in it, and no job could start from a .venv here: $(CURDIR)"; \
+		echo "Rename or move the folder, then run make again."; exit 1;; esac
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "Installing the environment into .venv: some 6 GB, a minute or more (torch with its CUDA libraries is most of it) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
 
 demo: env
-	$(BIN)/snakemake --cores all --configfile studies/demo.yaml --quiet host rules
-	$(BIN)/python scripts/summary.py results/demo
+	$(BIN)/snakemake --cores all --configfile studies/demo.yaml
 
 plan: env
 	$(BIN)/python scripts/plan.py
 
 study: env
 	$(BIN)/snakemake --cores all
-	$(BIN)/python scripts/summary.py results/reference
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: env
 	$(BIN)/ruff check

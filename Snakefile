@@ -17,6 +17,7 @@ include: "rules/evaluate.smk"
 include: "rules/diagnose.smk"
 include: "rules/report.smk"
 include: "rules/verify.smk"
+include: "rules/watch.smk"
 
 
 report: "report/workflow.rst"

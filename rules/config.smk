@@ -6,13 +6,22 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-SOURCE = Path(workflow.basedir) / "src"
-# Jobs import the library from here, with or without an installation, on any node.
-sys.path.insert(0, str(SOURCE))
-os.environ.update(
-    PYTHONPATH=os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")]).rstrip(
-        os.pathsep
+# Snakemake does not quote it in the commands of jobs.
+if len(sys.executable.split()) > 1:
+    raise WorkflowError(
+        f"no job can start: the path of Python, {sys.executable}, has a space in it; move the "
+        "environment (or, if it is in .venv, the project's folder) to a path without"
     )
+
+SOURCE = Path(workflow.basedir) / "src"
+sys.path.insert(0, str(SOURCE))
+# Jobs import the library from here, with or without an installation, on any node, and begin with
+# startup/sitecustomize.py.
+for_jobs = [SOURCE, Path(workflow.basedir) / "scripts" / "startup"]
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(
+        [*map(str, for_jobs), os.environ.get("PYTHONPATH", "")]
+    ).rstrip(os.pathsep)
 )
 
 from sparsecnn.errors import UserError

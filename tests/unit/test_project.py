@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -27,8 +28,8 @@ def test_environment_pins_are_the_locks():
     assert set(pins) <= locked
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     imported = {re.match(r"[a-z0-9-]+", line)[0] for line in declared}
-    # Executors are for the Snakemake that submits jobs.
-    imported = {name for name in imported if "executor-plugin" not in name}
+    # Executors and loggers are for the Snakemake that submits jobs.
+    imported = {name for name in imported if "-plugin-" not in name}
     assert {pin.partition("==")[0] for pin in pins} == imported
 
 
@@ -46,6 +47,18 @@ def test_profiles_group_every_rule_but_training(name):
     }
     groups = yaml.safe_load((ROOT / f"profiles/{name}/profile.yaml").read_text())["groups"]
     assert set(groups) == rules - {"train", "verify"}
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_says_that_a_folder_with_a_space_will_not_do_before_it_installs(tmp_path):
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    run = subprocess.run(["make", "demo"], cwd=folder, capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert f"has a space in it, and no job could start from a .venv here: {folder}" in run.stdout
+    assert not (folder / ".venv").exists()
 
 
 @pytest.mark.parametrize("kind", REGISTRY)

@@ -44,7 +44,7 @@ TINY = {
 }
 SMALL = TINY | {
     "regimes": {**TINY["regimes"], "fully_trained": None},
-    "variants": {**TINY["variants"], "sparsegpt": None},
+    "variants": {**TINY["variants"], "sparsegpt_bn": None},
     "diagnostics": None,
     "report": {"language": ["en"]},
 }
@@ -124,7 +124,7 @@ def environment():
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-def copy_project(folder):
+def copy_project(folder, study=TINY):
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
@@ -134,4 +134,4 @@ def copy_project(folder):
             shutil.copy(source, folder / part)
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "src" / "sparsecnn", folder / "src" / "sparsecnn", ignore=ignore)
-    return Project(folder)
+    return Project(folder, study)

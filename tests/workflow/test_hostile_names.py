@@ -1,14 +1,13 @@
 """Names that a shell, a path, a table or a template could take for something else."""
 
 import csv
+import subprocess
 import sys
 
 import pytest
 import torch
 from PIL import Image
 from snakemake_project import TINY
-
-pytestmark = pytest.mark.slow
 
 CLASSES = ("$(touch pwned)", "`touch pwned`; touch pwned", "a 'b' \"c\"", "名前 é", "{wildcard} %s")
 STUDY = TINY | {
@@ -42,6 +41,7 @@ def pwned(project):
     return list(project.folder.rglob("pwned*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="such files cannot be made")
 def test_images_and_classes_of_any_name_work(fresh, images):
     label = "all | of ** it: $(touch pwned) `x` {y} {{ z }} \n second 'line'"
@@ -55,6 +55,21 @@ def test_images_and_classes_of_any_name_work(fresh, images):
     assert fresh.planned(study=STUDY | {"dataset": dataset}) == {}
 
 
+def test_an_environment_below_a_space_is_refused_before_any_job_fails(fresh, tmp_path):
+    (tmp_path / "a b").symlink_to(sys.prefix)
+    run = subprocess.run(
+        [tmp_path / "a b/bin/python", "-m", "snakemake", "--cores", "1", "--until", "dataset"],
+        cwd=fresh.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert f"the path of Python, {tmp_path}/a b/bin/python, has a space in it" in run.stderr
+    assert not (fresh / "results").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["a b", "$(touch pwned)", "a/b", "../up", "a\nb", "'", '"', "é", "-rf", ".", "x" * 65]
 )

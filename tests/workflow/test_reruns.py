@@ -283,7 +283,7 @@ def test_a_removed_seed_or_variant_reruns_the_report_alone(small, reruns):
     assert small.planned(study=more) == {}
     assert small.planned() == REPORTING
     reruns("a seed removed", REPORTING)
-    without = merged(more, variants={"sparsegpt_bn": None})
+    without = merged(more, variants={"sparsegpt": None})
     assert small.planned(study=without) == REPORTING
     reruns("a variant removed", REPORTING)
 

@@ -1,0 +1,35 @@
+"""The few lines that a finished study ends with."""
+
+from pathlib import Path
+
+from sparsecnn.errors import UserError
+from sparsecnn.study import layout
+from sparsecnn.study.metrics import read_results
+from sparsecnn.study.tables import headline
+
+
+def summary(results: Path) -> str:
+    """The main table of a study's results folder, the paths of the report, what to do next.
+
+    Raises `UserError` if there is no report.
+    """
+    report = results / layout.PAGE
+    if not report.is_file():
+        raise UserError(
+            f"{report} does not exist: run the study first, e.g. "
+            "`snakemake --cores all --configfile studies/demo.yaml`"
+        )
+    translated = sorted(results.glob(layout.TRANSLATED_PAGE.format(language="*")))
+    return "\n".join(
+        [
+            headline(read_results(results / layout.TABLE)),
+            "",
+            f"The report: {', '.join(map(str, [report, *translated]))}",
+            "",
+            "Try next:",
+            f"  python scripts/verify.py {results}",
+            "      whether every file is what code and settings would make, read anew",
+            "  python scripts/plan.py --configfile studies/small.yaml",
+            "      what the study of real images at a quarter of the width would take",
+        ]
+    )
