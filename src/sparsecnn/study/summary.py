@@ -1,5 +1,6 @@
 """The few lines that a finished study ends with."""
 
+import sys
 from pathlib import Path
 
 from sparsecnn.errors import UserError
@@ -27,9 +28,15 @@ def summary(results: Path) -> str:
             f"The report: {', '.join(map(str, [report, *translated]))}",
             "",
             "Try next:",
-            f"  python scripts/verify.py {results}",
+            f"  {_python()} scripts/verify.py {results}",
             "      whether every file is what code and settings would make, read anew",
-            "  python scripts/plan.py --configfile studies/small.yaml",
+            f"  {_python()} scripts/plan.py --configfile studies/small.yaml",
             "      what the study of real images at a quarter of the width would take",
         ]
     )
+
+
+def _python() -> str:
+    """How to call the interpreter that runs now: by its path if it lies in the present folder."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "python"
