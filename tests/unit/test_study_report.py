@@ -353,7 +353,8 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     summary = run_summary(study)
     assert summary.returncode == 0
     assert "76.05 (-4.27)" in summary.stdout
-    assert summary.stdout.rstrip().endswith(", ".join(map(str, pages)))
+    assert f"\nThe report: {', '.join(map(str, pages))}\n" in summary.stdout
+    assert f"python scripts/verify.py {study}\n" in summary.stdout
 
     judged, manifest = read_json(claims, "claims")
     judged["claims"][3]["verdict"] = "reproduced"

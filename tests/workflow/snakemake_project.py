@@ -67,7 +67,7 @@ class Project:
 
     def snakemake(self, *arguments, study=None, cwd=None, ok=True):
         """Run snakemake on its or another study; its output. `ok` says whether it must succeed."""
-        command = self._arguments(arguments, study)
+        command = self.arguments(arguments, study)
         status, output = preloaded()(command, cwd or self.folder, environment())
         assert (status == 0) == ok, output
         return output
@@ -75,7 +75,7 @@ class Project:
     def command_line(self, *arguments, study=None):
         """Exit status and output of the command itself, with the same arguments."""
         run = subprocess.run(
-            [sys.executable, "-m", "snakemake", *self._arguments(arguments, study)],
+            [sys.executable, "-m", "snakemake", *self.arguments(arguments, study)],
             cwd=self.folder,
             env=environment(),
             stdout=subprocess.PIPE,
@@ -85,7 +85,8 @@ class Project:
         )
         return run.returncode, run.stdout
 
-    def _arguments(self, arguments, study):
+    def arguments(self, arguments, study):
+        """Of the snakemake command; the study is written beside the project's files."""
         overlay = self.folder / "study.yaml"
         overlay.write_text(yaml.safe_dump(self.study if study is None else study))
         return ["--cores", "2", "--configfile", str(overlay), *map(str, arguments)]

@@ -158,21 +158,19 @@ STAGES = [
 ]
 
 
-def test_a_corrupted_artifact_at_each_stage(small, whole, faults):
-    for name, reader in STAGES:
-        path = small / name
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-        output = small.snakemake("--forcerun", reader, "--", reader_target(reader), ok=False)
-        assert f"error: {name}: " in output
-        assert "delete the file and run snakemake again" in output
-        path.unlink()
-        small.snakemake()
-        assert whole(small), name
-    faults(
-        "a corrupted artifact, at each stage", "error: <file>: its content differs ...", "nothing"
-    )
+@pytest.mark.parametrize(("name", "reader"), STAGES, ids=[Path(name).stem for name, _ in STAGES])
+def test_a_corrupted_artifact_at_each_stage(small, whole, faults, name, reader):
+    path = small / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    output = small.snakemake("--forcerun", reader, "--", reader_target(reader), ok=False)
+    assert f"error: {name}: " in output
+    assert "delete the file and run snakemake again" in output
+    path.unlink()
+    small.snakemake()
+    assert whole(small)
+    faults(f"{path.name} corrupted", "error: <file>: its content differs ...", "nothing")
 
 
 def reader_target(rule):
