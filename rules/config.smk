@@ -23,6 +23,11 @@ os.environ.update(
         [*map(str, for_jobs), os.environ.get("PYTHONPATH", "")]
     ).rstrip(os.pathsep)
 )
+# Else glibc returns every large tensor to the system, to fault it in anew a moment later: a tenth to
+# a quarter of a training on CPUs (docs/results/2026-11-26-bfloat16-training-cpu). Only together: the
+# second without the first makes it worse. 32 MiB is the most that every glibc takes.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
 
 from sparsecnn.errors import UserError
 from sparsecnn.study.config import complete_config

@@ -63,7 +63,13 @@ def plan(arguments: argparse.Namespace) -> str:
     planned = read_dry_run(dry_run(options))
     config = study_config(arguments.configfile, arguments.config)
     images, device = images_of(config), this_device(config)
-    rate = partial(epoch_seconds, device=device, config=config, images=images)
+    rate = partial(
+        epoch_seconds,
+        device=device,
+        precision=number_format(config),
+        config=config,
+        images=images,
+    )
     result = Plan(
         everything, planned, Estimates(everything, Path(), rate), device, recorded_on(config)
     )
@@ -128,6 +134,17 @@ def this_device(config: dict[str, Any]) -> str:
     lines = cpus.read_text().splitlines() if cpus.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def number_format(config: dict[str, Any]) -> str:
+    """What trainings would compute in here."""
+    import torch
+
+    from sparsecnn.device import number_format_name, precision
+
+    gpu = config["device"] in ("auto", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    return number_format_name(precision(config["training"]["precision"], device))
 
 
 def recorded_on(config: dict[str, Any]) -> list[str]:

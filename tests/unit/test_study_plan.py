@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -98,8 +99,10 @@ def test_a_variant_is_like_itself_before_it_is_like_others(tmp_path):
 
 def test_a_rate_is_of_its_device_threads_and_width_alone():
     config = {"models": {"vgg16": {"width": 1.0}, "resnet18": {"width": 0.5}}}
-    seconds = epoch_seconds(train(threads=2), device="AMD EPYC", config=config, images=CIFAR)
-    assert seconds == pytest.approx(50_000 / 149)
+    of = partial(epoch_seconds, config=config)
+    here = {"device": "AMD EPYC", "images": CIFAR}
+    assert of(train(threads=2), precision="float32", **here) == pytest.approx(50_000 / 168)
+    assert of(train(threads=2), precision="bfloat16", **here) == pytest.approx(50_000 / 295)
     for job, device, images in (
         (train(threads=2), "NVIDIA H100", CIFAR),
         (train(threads=4), "AMD EPYC", CIFAR),
@@ -107,7 +110,7 @@ def test_a_rate_is_of_its_device_threads_and_width_alone():
         (train(threads=2), "AMD EPYC", None),
         (Job("prune", threads=2, wildcards={"model": "vgg16"}), "AMD EPYC", CIFAR),
     ):
-        assert epoch_seconds(job, device=device, config=config, images=images) is None
+        assert of(job, device=device, precision="float32", images=images) is None
 
 
 def test_a_file_that_is_no_benchmark_is_refused_in_a_line(tmp_path):

@@ -13,12 +13,13 @@ from typing import Any
 from sparsecnn.errors import UserError
 from sparsecnn.study.jobs import Job
 
-TRAIN_RATES: Mapping[tuple[str, int], Mapping[str, float]] = {
-    ("AMD EPYC", 2): {"custom_cnn": 443, "vgg16": 149, "resnet18": 92}
+TRAIN_RATES: Mapping[tuple[str, int, str], Mapping[str, float]] = {
+    ("AMD EPYC", 2, "float32"): {"custom_cnn": 477, "vgg16": 168, "resnet18": 114},
+    ("AMD EPYC", 2, "bfloat16"): {"custom_cnn": 891, "vgg16": 295, "resnet18": 201},
 }
-"""Images that a training passes in a second at full width, by device, threads and model.
+"""Images that a training passes in a second at full width, by device, threads, format and model.
 
-Measured: docs/results/2026-11-24-training-cpu.
+Measured: docs/results/2026-11-26-bfloat16-training-cpu.
 """
 
 
@@ -103,13 +104,16 @@ def read_benchmark(path: Path) -> float | None:
 
 
 def epoch_seconds(
-    job: Job, *, device: str, config: Mapping[str, Any], images: Images | None
+    job: Job, *, device: str, precision: str, config: Mapping[str, Any], images: Images | None
 ) -> float | None:
-    """Seconds of an epoch of a training by its measured rate, or None where none was measured."""
+    """Seconds of an epoch of a training by its measured rate, or None where none was measured.
+
+    `precision` is the number format of trainings, float32 or bfloat16.
+    """
     if job.rule != "train" or images is None:
         return None
     model = job.wildcards["model"]
-    rate = TRAIN_RATES.get((device, job.threads), {}).get(model)
+    rate = TRAIN_RATES.get((device, job.threads, precision), {}).get(model)
     if rate is None or config["models"][model]["width"] != 1:
         return None
     return images.train / rate
