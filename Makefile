@@ -26,7 +26,7 @@ study: env
 	$(BIN)/snakemake --cores all
 
 test: env
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: env
 	$(BIN)/ruff check

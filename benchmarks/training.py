@@ -58,7 +58,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1280, help="images of an epoch")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--precision", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=FORMATS,
+        help="on a CPU both, else what auto is, by default",
+    )
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     arguments = parser.parse_args()
@@ -67,6 +72,7 @@ def main() -> None:
         auto = number_format_name(precision("auto", device))
         threads = f"{arguments.threads} threads"
         print(f"torch {torch.__version__}, {device_name(device)}, {threads}, auto is {auto}")
+        arguments.precision = arguments.precision or (FORMATS if device.type == "cpu" else [auto])
         if "throughput" in arguments.parts:
             compare_loops(arguments, device)
     if "sharing" in arguments.parts:
