@@ -61,6 +61,20 @@ def test_make_says_that_a_folder_with_a_space_will_not_do_before_it_installs(tmp
     assert not (folder / ".venv").exists()
 
 
+def test_what_jobs_begin_with_lets_ctrl_c_end_them_and_runs_the_environments_own(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("print('mine too')\n")
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_DFL)"
+    path = os.pathsep.join([str(ROOT / "scripts/startup"), str(tmp_path)])
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines() == ["mine too", "True"]
+
+
 @pytest.mark.parametrize("kind", REGISTRY)
 def test_every_registered_name_resolves(kind):
     for name in REGISTRY[kind]:
