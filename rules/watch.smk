@@ -6,7 +6,6 @@
 import atexit
 
 from snakemake.logging import logger
-from sparsecnn.study.summary import summary
 from sparsecnn.terminal import Ending, no_noise, relay_stderr
 
 ending = Ending()
@@ -17,6 +16,9 @@ def say_how_it_went():
     asked = workflow.dag_settings
     if asked.targets or asked.until or asked.omit_from:
         return
+    # Here, for it needs SciPy, which most who read the Snakefile do not.
+    from sparsecnn.study.summary import summary
+
     try:
         print(f"\n{summary(Path(RESULTS))}")
     except UserError as error:
