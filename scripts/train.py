@@ -50,13 +50,14 @@ def main(
     recipe = Recipe(**{field.name: training[field.name] for field in fields(Recipe)})
     with use_device(device, deterministic=training["deterministic"]) as on, stop_requests() as stop:
         number_format = precision(training["precision"], on)
-        logger.info("training in %s", number_format_name(number_format))
+        name = number_format_name(number_format)
+        logger.info("training in %s", name)
         manifest = Manifest(
             kind="dense",
             settings={
                 **settings,
                 "architecture": asdict(architecture),
-                "precision": number_format_name(number_format),
+                "precision": name,
             },
             code=code,
             parents={"dataset": parent.content},

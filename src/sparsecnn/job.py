@@ -52,13 +52,17 @@ def _paths(value: str | Iterable[str]) -> Path | list[Path]:
     return Path(value) if isinstance(value, str) else [Path(v) for v in value]
 
 
+def job_name(log: Path) -> str:
+    """What a job is called in what a user sees: the path of its log without folder and suffix."""
+    return "/".join(log.with_suffix("").parts[1:])
+
+
 def _start_logging(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    job = "/".join(path.with_suffix("").parts[1:])
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
+    terminal.setFormatter(logging.Formatter(f"[{job_name(path)}] %(message)s"))
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.handlers[:] = [file, terminal]

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from sparsecnn.job import job_name
+
 _NOISE = ("job_info", "job_started", "job_finished")
 """Events of every job, which says of itself what it does."""
 _TIME = re.compile(r"^\d\d:\d\d:\d\d ", re.M)
@@ -30,17 +32,16 @@ class Ending:
     def __init__(self) -> None:
         self.nothing_to_do = False
         self._stopped = False
-        self._failed: dict[str, Path | None] = {}
+        self._failed: dict[Path, None] = {}  # their logs, each once though tried again
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Note a job that failed, that there is nothing to be done, or that the user stops it."""
         if getattr(record, "event", None) == "job_error":
-            logs = [Path(log) for log in vars(record)["log"]]
-            name = "/".join(logs[0].with_suffix("").parts[1:]) if logs else "a job"
-            self._failed[name] = logs[0] if logs else None
-            for log in logs:  # displays show it, and one of them (rich 0.5) fails where it is not
-                log.parent.mkdir(parents=True, exist_ok=True)
-                log.touch()
+            log = Path(vars(record)["log"][0])
+            # Displays show it, and one of them (rich 0.5) fails where it is not.
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.touch()
+            self._failed[log] = None
         message = record.getMessage()
         self.nothing_to_do |= message.startswith("Nothing to be done")
         self._stopped |= message.startswith("Terminating processes on user request")
@@ -50,18 +51,16 @@ class Ending:
         """The line that matters of each failed job, with the path of its log."""
         if self._stopped:
             return "Stopped as you asked. The same command goes on where this one was."
-        lines = [f"{name} failed: {_reason(log)}" for name, log in self._failed.items()]
+        lines = [f"{job_name(log)} failed: {_reason(log)}" for log in self._failed]
         more = len(lines) - _SHOWN
         return "\n".join([*lines[:_SHOWN], *([f"... and {more} more"] if more > 0 else [])])
 
 
-def _reason(log: Path | None) -> str:
-    if log is None:
-        return "it has no log"
+def _reason(log: Path) -> str:
     text = _TIME.sub("", log.read_text("utf-8", "replace")).strip()
     last = text.rpartition("\n")[2]
-    if _ERROR.search(text):
-        last = _ERROR.findall(text)[-1]
+    if errors := _ERROR.findall(text):
+        last = errors[-1]
     elif "Traceback" not in text:
         last = "it ended without an error of its own: stopped, killed, or out of memory" + (
             f"; its last line: {last}" if last else ""

@@ -186,7 +186,7 @@ def collect(
 
 
 def provenance(
-    sources: Sequence[tuple[Mapping[str, Any], Manifest]], tensors: Iterable[Manifest] = ()
+    sources: Sequence[tuple[Mapping[str, Any], Manifest]], tensors: Sequence[Manifest] = ()
 ) -> dict[str, Any]:
     """What made the metrics: distinct versions, devices and code, dates, and every network read.
 
@@ -194,12 +194,11 @@ def provenance(
     that they come from, whose versions count too, and of trainings the number formats. Each network
     is listed with the `content` hash of its metrics and the layers that pruning left dense.
     """
-    tensors = list(tensors)
     manifests = [manifest for _, manifest in sources]
     created = sorted(manifest.created for manifest in manifests)
     return {
         "versions": _distinct(manifest.versions for manifest in (*manifests, *tensors)),
-        "precisions": sorted({m.settings["precision"] for m in tensors if m.kind == DENSE}),
+        "precisions": sorted({m.settings["precision"] for m in tensors if m.kind == "dense"}),
         "devices": sorted({manifest.device for manifest in manifests}),
         "code": sorted({manifest.code for manifest in manifests}),
         "created": {"first": created[0], "last": created[-1]},
