@@ -74,16 +74,22 @@ class Project:
 
     def command_line(self, *arguments, study=None):
         """Exit status and output of the command itself, with the same arguments."""
-        run = subprocess.run(
+        run = self.start(*arguments, study=study)
+        output = run.communicate(timeout=300)[0]
+        return run.returncode, output
+
+    def start(self, *arguments, study=None, **options):
+        """The command itself as a process, in a group of its own, with its output in a pipe."""
+        return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *self.arguments(arguments, study)],
             cwd=self.folder,
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
             text=True,
-            timeout=300,
+            **options,
         )
-        return run.returncode, run.stdout
 
     def arguments(self, arguments, study):
         """Of the snakemake command; the study is written beside the project's files."""

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import yaml
 from mini_slurm import wait_for
-from snakemake_project import TINY
+from snakemake_project import TINY, environment
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def submit(project):
     return subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *PROFILE],
         cwd=project.folder,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

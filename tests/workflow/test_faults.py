@@ -17,8 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
-from snakemake_project import ROOT, SMALL, TINY, copy_project
+from snakemake_project import ROOT, SMALL, TINY, copy_project, environment
 
 from cifar_archive import Server, members_of, write_archive
 from sparsecnn.artifacts import read_tensors
@@ -61,22 +60,6 @@ def whole(finished):
     return check
 
 
-def started(project, *arguments, study=SMALL, **limits):
-    """Snakemake on a study, in a process group of its own."""
-    (project / "study.yaml").write_text(yaml.safe_dump(study))
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
-    return subprocess.Popen(
-        [*command, *arguments],
-        cwd=project.folder,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-        **limits,
-    )
-
-
 def job_of(run, rule):
     """The process of the first job of a rule, once it runs."""
     parent, deadline = psutil.Process(run.pid), time.monotonic() + 120
@@ -95,7 +78,7 @@ def job_of(run, rule):
 
 def test_every_kind_of_job_killed_in_turn(fresh, whole, faults):
     for rule in RULES:
-        run = started(fresh, "--until", rule)
+        run = fresh.start("--until", rule)
         job_of(run, rule).send_signal(signal.SIGKILL)
         output = run.communicate(timeout=120)[0]
         assert run.returncode != 0, f"{rule}\n{output}"
@@ -109,7 +92,7 @@ def test_every_kind_of_job_killed_in_turn(fresh, whole, faults):
 
 
 def test_power_cut(fresh, whole, faults):
-    run = started(fresh)
+    run = fresh.start()
     job_of(run, "prune")
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate(timeout=60)
@@ -122,7 +105,7 @@ def test_power_cut(fresh, whole, faults):
 
 
 def test_two_snakemakes_on_one_study(fresh, whole, faults):
-    run = started(fresh)
+    run = fresh.start()
     job_of(run, "train")
     output = fresh.snakemake(ok=False)
     assert "cannot be locked" in output
@@ -137,7 +120,7 @@ def test_full_disk(fresh, whole, faults):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
-    run = started(fresh, preexec_fn=limit)
+    run = fresh.start(preexec_fn=limit)
     output = run.communicate(timeout=120)[0]
     assert run.returncode != 0
     assert "error: cannot write results/tiny/data/dataset.safetensors: File too large" in output
@@ -195,13 +178,12 @@ def in_a_mount_namespace(project, setup, *arguments):
     """Snakemake on its study, with file systems of its own; output and exit status."""
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("mounting a file system needs root and unshare")
-    (project / "study.yaml").write_text(yaml.safe_dump(project.study))
-    snakemake = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
+    snakemake = [sys.executable, "-m", "snakemake", *project.arguments(arguments, None)]
     script = f'set -e; {setup}; exec "$@"'
     run = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", *snakemake, *arguments],
+        ["unshare", "--mount", "sh", "-c", script, "sh", *snakemake],
         cwd=project.folder,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=200,
@@ -298,7 +280,7 @@ def test_downloads_that_fail(fresh, mirror, faults):
 def test_a_download_killed_in_the_middle(fresh, mirror, faults):
     study = TINY | {"dataset": {"name": "cifar10"}}
     mirror(fresh, "stalled")
-    run = started(fresh, "--until", "dataset", study=study)
+    run = fresh.start("--until", "dataset", study=study)
     job = job_of(run, "dataset")
     while not list(fresh.folder.glob("results/downloads/.download-*/*")):
         assert run.poll() is None

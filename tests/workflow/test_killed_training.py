@@ -4,12 +4,9 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-import yaml
 from snakemake_project import TINY, Project
 
 from sparsecnn.artifacts import read_tensors
@@ -23,16 +20,7 @@ LOG = "logs/tiny/custom_cnn/small/epochs-8/seed-0/train.log"
 
 def interrupted(project, number):
     """Start the study, send its process group a signal in the third epoch; what it printed."""
-    (project / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "study.yaml"]
-    run = subprocess.Popen(
-        [*command, *TRAIN],
-        cwd=project.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    )
+    run = project.start(*TRAIN, study=STUDY)
     second = project / RUN / "checkpoints/epoch-00002-step-0000000.safetensors"
     deadline = time.monotonic() + 250
     while not second.exists():

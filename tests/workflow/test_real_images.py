@@ -41,6 +41,7 @@ def test_the_whole_study_on_real_images(fresh, few_images):
     fresh.snakemake(study=study)
     with (fresh / "results/few/metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert len(rows) == 3
     assert {row["variant"] for row in rows} == {"dense", "magnitude", "sparsegpt"}
     assert {row["n_test"] for row in rows} == {"120"}
     assert all(0 <= float(row["top1"]) <= 100 for row in rows)

@@ -42,18 +42,17 @@ def test_pruned_layers_are_two_in_four_and_the_rest_is_listed(finished, variant)
     stays_dense = [name for name, row in layers.items() if row["status"] == "dense"]
     assert stays_dense == ["features.0"]  # 3 input channels
     assert layers["features.0"]["reason"]
-    kept = set()
     for name, row in layers.items():
         weight = tensors[f"{name}.weight"]
         if name in stays_dense:
             assert weight.equal(dense[f"{name}.weight"])
             continue
-        by_channel = weight.movedim(1, -1)
-        groups = by_channel.reshape(-1, 4)
-        kept |= set((groups != 0).sum(1).tolist())
+        kept = weight.movedim(1, -1).unflatten(-1, (-1, 4)) != 0
+        # Two of each group in every row, or fewer where inputs are dead, as in so small a network.
+        live = kept.any(0).sum(-1)
+        assert (kept.sum(-1) == live.clamp(max=2)).all()
+        assert variant != "magnitude" or bool((live >= 2).all())
         assert float(row["relative_error"]) > 0
-    # Fewer than two where inputs are dead, as many are in so small a network.
-    assert {2} <= kept <= {0, 1, 2}
     same_statistics = tensors["features.1.running_mean"].equal(dense["features.1.running_mean"])
     assert same_statistics == (variant != "sparsegpt_bn")
 
@@ -66,8 +65,7 @@ def test_sparsegpt_reconstructs_better_than_magnitude_in_every_layer(finished):
         errors[variant] = {row["layer"]: float(row["relative_error"]) for row in rows}
     assert errors["sparsegpt"].keys() == errors["magnitude"].keys()
     for layer, error in errors["sparsegpt"].items():
-        assert error <= errors["magnitude"][layer]
-    assert sum(errors["sparsegpt"].values()) < 0.9 * sum(errors["magnitude"].values())
+        assert error < errors["magnitude"][layer]
 
 
 def test_metrics_agree_from_network_to_table(finished):

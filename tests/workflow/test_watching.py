@@ -16,8 +16,6 @@ from snakemake_project import SMALL, environment, merged
 RUN = "results/tiny/custom_cnn/small/epochs-1/seed-0"
 BROKEN = merged(SMALL, calibration={"images": 5000})
 WHY = "calibration.images: 5000 is not possible; the train split has 1437 images, choose 1 to 1437"
-
-
 PART = ("--until", "prune")
 """Of what `remake` leaves to be done: one training, two prunings."""
 
@@ -142,7 +140,7 @@ def test_without_the_plugin_a_terminal_gets_lines(small, tmp_path):
 
 # Imports for ever, as torch does for two seconds.
 SLOW = """
-import signal, sys, time
+import sys, time
 print("importing", file=sys.stderr, flush=True)
 time.sleep(60)
 """
@@ -151,15 +149,7 @@ time.sleep(60)
 def test_ctrl_c_while_a_job_imports_prints_no_traceback(small):
     (small / "src/sparsecnn/models/custom_cnn.py").write_text(SLOW)
     remake(small)
-    run = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", *small.arguments(("--until", "train"), SMALL)],
-        cwd=small.folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    )
+    run = small.start("--until", "train")
     output = ""
     while "importing" not in output:
         line = run.stdout.readline()
