@@ -15,9 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from sparsecnn.study.estimates import Estimates
-from sparsecnn.study.jobs import Job, read_dry_run
-from sparsecnn.study.schedule import simulate
+from sparsecnn.planning.estimates import Estimates
+from sparsecnn.planning.jobs import Job, read_dry_run
+from sparsecnn.planning.schedule import simulate
 
 ROOT = Path(__file__).parents[1]
 PART = {"models": {"vgg16": None, "resnet18": None}, "seeds": [0]}

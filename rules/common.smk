@@ -11,8 +11,8 @@ from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
 from sparsecnn.study.config import diagnosed, made_of
-from sparsecnn.study.language import NAMES
-from sparsecnn.study.local_gpus import jobs_at_once
+from sparsecnn.report.language import NAMES
+from sparsecnn.planning.local_gpus import jobs_at_once
 from sparsecnn.study.stages import Stages
 from sparsecnn.study.versions import RERUN, others
 

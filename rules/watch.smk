@@ -17,7 +17,7 @@ def say_how_it_went():
     if asked.targets or asked.until or asked.omit_from:
         return
     # Here, for it needs SciPy, which most who read the Snakefile do not.
-    from sparsecnn.study.summary import summary
+    from sparsecnn.report.summary import summary
 
     try:
         print(f"\n{summary(Path(RESULTS))}")

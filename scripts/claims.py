@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsecnn.analysis.claims import CLAIMS
+from sparsecnn.analysis.declared import declared_claims
+from sparsecnn.analysis.diagnostics import read_diagnostics
+from sparsecnn.analysis.judging import judge
+from sparsecnn.analysis.results import read_results
 from sparsecnn.artifacts import Manifest, Origin, file_sha256, write_json
 from sparsecnn.job import run_job
-from sparsecnn.study.claims import CLAIMS
-from sparsecnn.study.declared import declared_claims
-from sparsecnn.study.diagnostics import read_diagnostics
-from sparsecnn.study.judging import judge
-from sparsecnn.study.metrics import read_results
 from sparsecnn.study.record import read_record
 
 if TYPE_CHECKING:

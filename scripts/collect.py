@@ -4,14 +4,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsecnn.analysis.diagnostics import collect_diagnostics, diagnostics_rows
+from sparsecnn.analysis.results import collect, table_rows
 from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
 from sparsecnn.digest import CodeDigest
 from sparsecnn.job import run_job
 from sparsecnn.study.config import data_label
-from sparsecnn.study.diagnostics import collect_diagnostics, diagnostics_rows
+from sparsecnn.study.layout import network_folder
 from sparsecnn.study.lineage import Lineage
-from sparsecnn.study.metrics import collect, network_name, table_rows
-from sparsecnn.study.metrics import provenance as provenance_of
+from sparsecnn.study.record import provenance as provenance_of
 from sparsecnn.study.record import record
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(
         dataset=data_label(config["dataset"]),
         **{key: config[key] for key in ("regimes", "seeds", "variants")},
     )
-    parents = {network_name(value): source.content for value, source in sources}
+    parents = {network_folder(value): source.content for value, source in sources}
     write_table(table, table_rows(results))
     tables = [table, *layers]
     if diagnostics_table:

@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsecnn.analysis.ablation import ingredients
+from sparsecnn.analysis.curves import extremes
+from sparsecnn.analysis.diagnostics import read_diagnostics
+from sparsecnn.analysis.layer_errors import read_layer_errors
+from sparsecnn.analysis.results import read_results
 from sparsecnn.artifacts import Origin
 from sparsecnn.job import run_job
-from sparsecnn.study.ablation import ingredients
-from sparsecnn.study.ablation_figures import draw_ablation
-from sparsecnn.study.curve_figures import draw_budgets
-from sparsecnn.study.curves import extremes
-from sparsecnn.study.diagnostic_figures import draw_accumulation, draw_quadratic_model
-from sparsecnn.study.diagnostics import read_diagnostics
-from sparsecnn.study.figure_parts import save_png, save_svg
-from sparsecnn.study.figures import draw_accuracy, draw_drop, draw_layer_error
-from sparsecnn.study.layer_errors import read_layer_errors
-from sparsecnn.study.metrics import read_results
+from sparsecnn.report.ablation_figures import draw_ablation
+from sparsecnn.report.curve_figures import draw_budgets
+from sparsecnn.report.diagnostic_figures import draw_accumulation, draw_quadratic_model
+from sparsecnn.report.figure_parts import save_png, save_svg
+from sparsecnn.report.figures import draw_accuracy, draw_drop, draw_layer_error
 from sparsecnn.study.record import read_record
 
 if TYPE_CHECKING:

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsecnn.analysis.ablation import ingredients
+from sparsecnn.analysis.diagnostics import read_diagnostics
+from sparsecnn.analysis.layer_errors import read_layer_errors
+from sparsecnn.analysis.results import read_results
 from sparsecnn.artifacts import Origin, write_text
 from sparsecnn.job import run_job
-from sparsecnn.study.ablation import ingredients
-from sparsecnn.study.charts import study_charts
-from sparsecnn.study.diagnostics import read_diagnostics
-from sparsecnn.study.html import render_page
-from sparsecnn.study.language import speaking
-from sparsecnn.study.layer_errors import read_layer_errors
-from sparsecnn.study.metrics import read_results
+from sparsecnn.report.charts import study_charts
+from sparsecnn.report.html import render_page
+from sparsecnn.report.language import speaking
+from sparsecnn.report.markdown import relative_links
 from sparsecnn.study.record import read_record
-from sparsecnn.study.report import relative_links
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake

@@ -25,12 +25,12 @@ from snakemake.utils import update_config
 from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.errors import UserError
 from sparsecnn.gpus import driver_found
+from sparsecnn.planning.estimates import CIFAR, Estimates, Images, epoch_seconds
+from sparsecnn.planning.jobs import read_dry_run
+from sparsecnn.planning.plan import Plan, disk_need, disk_text
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_schema
-from sparsecnn.study.estimates import CIFAR, Estimates, Images, epoch_seconds
-from sparsecnn.study.jobs import read_dry_run
-from sparsecnn.study.plan import Plan, disk_need, disk_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 

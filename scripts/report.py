@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparsecnn.analysis.claims import CLAIMS
+from sparsecnn.analysis.declared import declared_claims
+from sparsecnn.analysis.diagnostics import read_diagnostics
+from sparsecnn.analysis.judging import judge
+from sparsecnn.analysis.reference import read_reference
+from sparsecnn.analysis.results import read_results
 from sparsecnn.artifacts import Origin, check_parents, file_sha256, read_json, write_text
 from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
-from sparsecnn.study.claims import CLAIMS
-from sparsecnn.study.declared import declared_claims
-from sparsecnn.study.diagnostics import read_diagnostics
-from sparsecnn.study.judging import judge
-from sparsecnn.study.language import NAMES, speaking
-from sparsecnn.study.metrics import read_results
+from sparsecnn.report.language import NAMES, speaking
+from sparsecnn.report.markdown import relative_links, render, report_context
 from sparsecnn.study.record import read_record
-from sparsecnn.study.reference import read_reference
-from sparsecnn.study.report import relative_links, render, report_context
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from sparsecnn.errors import UserError
-from sparsecnn.study.summary import summary
+from sparsecnn.report.summary import summary
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from sparsecnn.study.text import plain_table
+from sparsecnn.report.text import plain_table
 
 ROW = "row of the table: "
 

@@ -11,15 +11,16 @@ from typing import Any
 
 import yaml
 
+from sparsecnn.analysis.declared import declared_claims
+from sparsecnn.analysis.diagnostics import Diagnostics, collect_diagnostics
+from sparsecnn.analysis.judging import judge
+from sparsecnn.analysis.reference import read_reference
+from sparsecnn.analysis.results import Results, collect
 from sparsecnn.artifacts import Manifest
+from sparsecnn.report.language import NAMES, speaking
+from sparsecnn.report.markdown import render, report_context
 from sparsecnn.study.config import budgets, complete_config
-from sparsecnn.study.declared import declared_claims
-from sparsecnn.study.diagnostics import Diagnostics, collect_diagnostics
-from sparsecnn.study.judging import judge
-from sparsecnn.study.language import NAMES, speaking
-from sparsecnn.study.metrics import Results, collect, provenance
-from sparsecnn.study.reference import read_reference
-from sparsecnn.study.report import render, report_context
+from sparsecnn.study.record import provenance
 from sparsecnn.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]

@@ -42,7 +42,7 @@ def tree(tmp_path):
         ("src/sparsecnn/models/resnet.py", {"train resnet18"}),
         ("src/sparsecnn/training/loop.py", {"train resnet18", "train vgg16"}),
         ("src/sparsecnn/evaluation/accuracy.py", {"evaluate"}),
-        ("src/sparsecnn/study/report.py", {"report"}),
+        ("src/sparsecnn/report/markdown.py", {"report"}),
         ("src/sparsecnn/data/calibration.py", {"calibrate", "prune magnitude", "prune sparsegpt"}),
         ("src/sparsecnn/registry.py", set()),
         ("src/sparsecnn/__init__.py", set()),

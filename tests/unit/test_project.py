@@ -38,6 +38,24 @@ def test_the_lock_has_hashes_and_no_addresses():
     assert "://" not in LOCK
 
 
+def test_parsing_the_workflow_imports_nothing_slow():
+    """Every job parses it anew; what computes and draws is imported where it is used."""
+    imports = [
+        line
+        for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
+        for line in path.read_text().splitlines()
+        if line.startswith("from sparsecnn")
+    ]
+    assert len(imports) > 10
+    slow = {"altair", "matplotlib", "pandas", "scipy", "torch", "vl_convert"}
+    code = "\n".join([*imports, "import sys", f"sys.exit(str({slow} & set(sys.modules) or ''))"])
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.stderr.strip() == ""
+
+
 @pytest.mark.parametrize("name", ["slurm", "cluster-generic"])
 def test_profiles_group_every_rule_but_training(name):
     rules = {

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from snakemake_project import TINY, copy_project
 
-from sparsecnn.study.jobs import ordered, read_dry_run
+from sparsecnn.planning.jobs import ordered, read_dry_run
 
 STUDY = TINY | {
     "regimes": {"under_trained": None, "fully_trained": TINY["regimes"]["under_trained"]},

@@ -299,7 +299,7 @@ def test_changes_laundered_by_touch_are_refused(small):
 
 
 def test_verdicts_by_other_rules_and_altered_tables_never_reach_the_report(small):
-    source = small / "src/sparsecnn/study/judging.py"
+    source = small / "src/sparsecnn/analysis/judging.py"
     source.write_text(f"{source.read_text()}\nEDITED = 1\n")
     small.snakemake("--touch")
     output, status = verified(small)

@@ -5,12 +5,13 @@ python docs/results/2026-11-25-custom-cnn-30-epochs-cpu/curve.py
 
 from pathlib import Path
 
-from sparsecnn.study.comparisons import accuracy, drop, drop_terms, weigh
-from sparsecnn.study.curve_figures import draw_budgets
-from sparsecnn.study.figure_parts import save_svg
-from sparsecnn.study.metrics import DENSE, Results, Row, read_results
-from sparsecnn.study.statistics import Estimate
-from sparsecnn.study.text import markdown_table, signed, signed_interval
+from sparsecnn.analysis.comparisons import accuracy, drop, drop_terms, weigh
+from sparsecnn.analysis.results import Results, Row, read_results
+from sparsecnn.analysis.statistics import Estimate
+from sparsecnn.report.curve_figures import draw_budgets
+from sparsecnn.report.figure_parts import save_svg
+from sparsecnn.report.text import markdown_table, signed, signed_interval
+from sparsecnn.study.config import DENSE
 
 HERE = Path(__file__).parent
 EARLIER = HERE.parent / "2026-11-25-small-three-budgets-cpu"

@@ -6,13 +6,14 @@ python docs/results/2026-11-25-small-five-seeds-cpu/pooled.py
 from dataclasses import replace
 from pathlib import Path
 
-from sparsecnn.study.comparisons import drop, drop_terms, weigh
-from sparsecnn.study.figure_parts import save_svg
-from sparsecnn.study.figures import draw_accuracy
-from sparsecnn.study.judging import judge
-from sparsecnn.study.metrics import DENSE, Cell, Results, Row, read_results
-from sparsecnn.study.tables import claims_table
-from sparsecnn.study.text import markdown_table, signed, signed_interval
+from sparsecnn.analysis.comparisons import drop, drop_terms, weigh
+from sparsecnn.analysis.judging import judge
+from sparsecnn.analysis.results import Cell, Results, Row, read_results
+from sparsecnn.report.figure_parts import save_svg
+from sparsecnn.report.figures import draw_accuracy
+from sparsecnn.report.tables import claims_table
+from sparsecnn.report.text import markdown_table, signed, signed_interval
+from sparsecnn.study.config import DENSE
 
 HERE = Path(__file__).parent
 EARLIER = HERE.parent / "2026-11-25-small-three-budgets-cpu"

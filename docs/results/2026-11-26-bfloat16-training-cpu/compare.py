@@ -6,10 +6,11 @@ python docs/results/2026-11-26-bfloat16-training-cpu/compare.py
 from dataclasses import replace
 from pathlib import Path
 
-from sparsecnn.study.comparisons import Term, accuracy, drop, drop_terms, weigh
-from sparsecnn.study.metrics import DENSE, Cell, Results, Row, read_results
-from sparsecnn.study.statistics import Estimate
-from sparsecnn.study.text import markdown_table, signed, signed_interval
+from sparsecnn.analysis.comparisons import Term, accuracy, drop, drop_terms, weigh
+from sparsecnn.analysis.results import Cell, Results, Row, read_results
+from sparsecnn.analysis.statistics import Estimate
+from sparsecnn.report.text import markdown_table, signed, signed_interval
+from sparsecnn.study.config import DENSE
 
 HERE = Path(__file__).parent
 FORMATS = ("float32", "bfloat16")

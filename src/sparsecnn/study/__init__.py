@@ -1,1 +1,1 @@
-"""From metrics to claims, figures and the report; needs no torch."""
+"""What is to be made, and whether it is: settings, files, origins; needs no torch."""

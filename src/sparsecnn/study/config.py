@@ -11,6 +11,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from sparsecnn.errors import UserError
 from sparsecnn.registry import names
 
+DENSE = "dense"
+"""Name of a network before pruning, where variants are named."""
+
 _REMOVABLE = ("models", "recipes", "regimes", "variants", "claims")
 
 

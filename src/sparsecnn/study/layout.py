@@ -35,6 +35,11 @@ class Training(NamedTuple):
     seed: int
 
 
+def network_folder(network: Mapping[str, Any]) -> str:
+    """Its folder inside the study's results, e.g. ``vgg16/strong/epochs-5/seed-0/dense``."""
+    return f"{NETWORK.format(**network)}/{network['variant']}"
+
+
 def trainings(config: Mapping[str, Any]) -> list[Training]:
     """Every training of a checked configuration, once, however many regimes share it."""
     found = {

@@ -20,9 +20,8 @@ from sparsecnn.artifacts import (
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import ArtifactError
 from sparsecnn.study import layout
-from sparsecnn.study.config import diagnosed
+from sparsecnn.study.config import DENSE, diagnosed
 from sparsecnn.study.layout import Training
-from sparsecnn.study.metrics import DENSE
 from sparsecnn.study.stages import Stages
 
 WHOLE = "whole"

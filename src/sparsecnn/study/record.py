@@ -1,10 +1,47 @@
-"""What `collect` put on record, which every stage of the report checks its tables against."""
+"""What `collect` puts on record, which every stage of the report checks its tables against."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sparsecnn.artifacts import Manifest, Origin, check_table, file_sha256, read_json
+from sparsecnn.study.config import DENSE
+from sparsecnn.study.layout import network_folder
+
+
+def provenance(
+    sources: Sequence[tuple[Mapping[str, Any], Manifest]], tensors: Sequence[Manifest] = ()
+) -> dict[str, Any]:
+    """What made the metrics: distinct versions, devices and code, dates, and every network read.
+
+    `sources` are the metrics.json values with their manifests, `tensors` the manifests of all
+    that they come from, whose versions count too, and of trainings the number formats. Each network
+    is listed with the `content` hash of its metrics and the layers that pruning left dense.
+    """
+    manifests = [manifest for _, manifest in sources]
+    versions: list[Mapping[str, str]] = []
+    for manifest in (*manifests, *tensors):
+        if manifest.versions not in versions:
+            versions.append(manifest.versions)
+    created = sorted(manifest.created for manifest in manifests)
+    return {
+        "versions": versions,
+        "precisions": sorted({m.settings["precision"] for m in tensors if m.kind == "dense"}),
+        "devices": sorted({manifest.device for manifest in manifests}),
+        "code": sorted({manifest.code for manifest in manifests}),
+        "created": {"first": created[0], "last": created[-1]},
+        "networks": [
+            {
+                "network": network_folder(value),
+                "model": value["model"],
+                "variant": value["variant"],
+                "content": manifest.content,
+                "pruned_layers": len(value["pruned_layers"]),
+                "dense_layers": value["dense_layers"] if value["variant"] != DENSE else [],
+            }
+            for value, manifest in sources
+        ],
+    }
 
 
 def read_record(

@@ -9,9 +9,8 @@ from typing import Any
 from sparsecnn.artifacts import Origin, environment
 from sparsecnn.digest import CodeDigest
 from sparsecnn.registry import module_of
-from sparsecnn.study.config import diagnosed, made_of, variant_settings
+from sparsecnn.study.config import DENSE, diagnosed, made_of, variant_settings
 from sparsecnn.study.layout import trainings
-from sparsecnn.study.metrics import DENSE
 from sparsecnn.study.versions import RERUN, minor
 
 

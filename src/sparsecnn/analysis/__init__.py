@@ -1,0 +1,1 @@
+"""What a study shows, in numbers and names, without words of any language; needs no torch."""

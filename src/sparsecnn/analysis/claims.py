@@ -1,0 +1,221 @@
+"""The reference study's five claims as declared tests.
+
+They are of the regimes that train alike (`Results.ends`): recipes are not compared.
+
+A claim says which comparisons it expects to be positive; one rule, the same for all, turns
+their intervals into a verdict (`sparsecnn.analysis.judging`). A study adds claims of its own in its
+configuration (`sparsecnn.analysis.declared`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sparsecnn.analysis.comparisons import Comparison, drop_terms
+from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.report.language import N_
+from sparsecnn.report.language import gettext as _
+
+ARCHITECTURE: Mapping[str, str] = {
+    "custom_cnn": "serial",
+    "vgg16": "serial",
+    "resnet18": "residual",
+}
+"""Kind of each network that claims 4 and 5 speak of."""
+
+
+class NotTestableError(Exception):
+    """The study lacks what a claim speaks of; the message names it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim and how it is tested."""
+
+    number: int
+    title: str
+    statement: str
+    """What is claimed, with the reference's own numbers if it is the reference's."""
+    quantity: str
+    """What is compared, in points; positive supports the claim. A noun phrase."""
+    comparisons: Callable[..., list[Comparison]]
+    """What to compare; raises `NotTestableError` if the study lacks it.
+
+    The reference study's take a variant, `solver`, to put in the place of SparseGPT's.
+    """
+    source: str = "reference"
+    """Who claims it: the ``reference`` study, or this ``study``."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A cause offered for what another claim says.
+
+    Accuracies cannot confirm it; they refute it where there is nothing to explain. Diagnostics test
+    it on the comparisons of the claim explained, each drop replaced by the quadratic model's error.
+    """
+
+    number: int
+    title: str
+    statement: str
+    explains: int
+    """Number of the claim, tested earlier, that this is meant to explain."""
+    quantity: str
+    """What is compared where there are diagnostics, in points; positive supports the cause."""
+    source: str = "reference"
+
+
+def sparsegpt_against_magnitude(results: Results, solver: str | None = None) -> list[Comparison]:
+    """Claim 1: in every cell, SparseGPT minus magnitude pruning."""
+    sparsegpt, magnitude = solver or judged(results), _variant(results, "magnitude")
+    return [
+        Comparison(str(cell), ((1, cell, sparsegpt), (-1, cell, magnitude)))
+        for cell in results.cells
+    ]
+
+
+def drop_shrinks_with_training(results: Results, solver: str | None = None) -> list[Comparison]:
+    """Claim 2: for each network, SparseGPT's drop at the least minus at the most training."""
+    variant = solver or judged(results)
+    least, most = _extreme_regimes(results)
+    trained_longer = [
+        model
+        for model in results.models
+        if {Cell(least, model), Cell(most, model)} <= set(results.cells)
+        and results.epochs(Cell(least, model)) < results.epochs(Cell(most, model))
+    ]
+    if not trained_longer:
+        missing = _("a network trained longer in {most} than in {least}")
+        raise NotTestableError(missing.format(least=least, most=most))
+    return [
+        Comparison(
+            _("{model}, {least} against {most}").format(model=model, least=least, most=most),
+            drop_terms(Cell(least, model), variant) + drop_terms(Cell(most, model), variant, -1),
+        )
+        for model in trained_longer
+    ]
+
+
+def residual_loses_more(results: Results, solver: str | None = None) -> list[Comparison]:
+    """Claim 4: at the most training, a residual network's drop minus a serial one's."""
+    variant = solver or judged(results)
+    return [
+        Comparison(
+            _against(residual, serial),
+            drop_terms(residual, variant) + drop_terms(serial, variant, -1),
+        )
+        for residual, serial in _residual_and_serial(results)
+    ]
+
+
+def serial_gains_more(results: Results, solver: str | None = None) -> list[Comparison]:
+    """Claim 5: at the most training, a serial network's gain over magnitude minus a residual's."""
+    sparsegpt, magnitude = solver or judged(results), _variant(results, "magnitude")
+    return [
+        Comparison(
+            _against(serial, residual),
+            (
+                *((1, serial, sparsegpt), (-1, serial, magnitude)),
+                *((-1, residual, sparsegpt), (1, residual, magnitude)),
+            ),
+        )
+        for residual, serial in _residual_and_serial(results)
+    ]
+
+
+CLAIMS: tuple[Claim | Explanation, ...] = (
+    Claim(
+        1,
+        N_("SparseGPT beats magnitude pruning"),
+        N_(
+            "SparseGPT beats magnitude pruning for every network and training budget, "
+            "by up to 37 points (VGG-16, fully trained)."
+        ),
+        N_("the accuracy of SparseGPT minus that of magnitude pruning"),
+        sparsegpt_against_magnitude,
+    ),
+    Claim(
+        2,
+        N_("Better-trained networks lose less"),
+        N_(
+            "From the shorter to the longer training the accuracy after SparseGPT rises by more "
+            "than the baseline does (VGG-16 +30 against +5 points, Custom CNN +21 against +15)."
+        ),
+        N_("the drop under SparseGPT at the shortest training minus that at the longest"),
+        drop_shrinks_with_training,
+    ),
+    Explanation(
+        3,
+        N_("The cause is curvature"),
+        N_(
+            "Away from a local minimum the curvature is unreliable and SparseGPT's quadratic model "
+            "errs; at a minimum it is accurate and the compensation works."
+        ),
+        explains=2,
+        quantity=N_(
+            "the error of the quadratic model of the loss under SparseGPT, in %, at the "
+            "shortest training minus that at the longest"
+        ),
+    ),
+    Claim(
+        4,
+        N_("Residual networks recover poorly"),
+        N_(
+            "Even fully trained, ResNet-18 keeps only 42.6 % accuracy: skip connections defeat "
+            "layer-wise reconstruction."
+        ),
+        N_(
+            "the drop under SparseGPT, at the longest training, of a residual network minus that "
+            "of a serial one"
+        ),
+        residual_loses_more,
+    ),
+    Claim(
+        5,
+        N_("Serial networks gain most"),
+        N_(
+            "SparseGPT's gain over magnitude pruning is largest in well-trained serial networks "
+            "(VGG-16, Custom CNN)."
+        ),
+        N_(
+            "the gain of SparseGPT over magnitude pruning, at the longest training, of a serial "
+            "network minus that of a residual one"
+        ),
+        serial_gains_more,
+    ),
+)
+
+
+def _against(one: Cell, other: Cell) -> str:
+    return _("{model} against {other}").format(model=one.model, other=other)
+
+
+def judged(results: Results) -> str:
+    """The variant that the claims take for SparseGPT; `NotTestableError` if there is none."""
+    return _variant(results, "sparsegpt")
+
+
+def _variant(results: Results, method: str) -> str:
+    variant = results.variant_of(method)
+    if variant is None:
+        missing = _("a variant with method {method} and no batch-norm re-estimation")
+        raise NotTestableError(missing.format(method=method))
+    return variant
+
+
+def _extreme_regimes(results: Results) -> tuple[str, str]:
+    least, most = results.ends
+    if least == most:
+        raise NotTestableError(_("a second training regime"))
+    return least, most
+
+
+def _residual_and_serial(results: Results) -> list[tuple[Cell, Cell]]:
+    most = results.ends[1]
+    kinds = {cell: ARCHITECTURE.get(cell.model) for cell in results.cells if cell.regime == most}
+    residual = [cell for cell, kind in kinds.items() if kind == "residual"]
+    serial = [cell for cell, kind in kinds.items() if kind == "serial"]
+    if not residual:
+        raise NotTestableError(_("a residual network in {regime}").format(regime=most))
+    if not serial:
+        raise NotTestableError(_("a serial network in {regime}").format(regime=most))
+    return [(one, other) for one in residual for other in serial]

@@ -1,0 +1,25 @@
+"""Studies of many training budgets, which are reported as curves."""
+
+from sparsecnn.analysis.results import Cell, Results
+
+FEW = 3
+"""Up to so many budgets each has a panel or a row of its own; more are reported as a curve."""
+
+
+def is_curve(results: Results) -> bool:
+    """Whether the study has too many budgets for a panel each."""
+    return len(results.regimes) > FEW
+
+
+def extremes(results: Results) -> Results:
+    """The study itself or, if it is a curve, its least and its most trained regime alone."""
+    if not is_curve(results):
+        return results
+    ends = results.ends
+    return Results(tuple(row for row in results.rows if row.regime in ends))
+
+
+def curve_of(results: Results, model: str) -> list[Cell]:
+    """The cells of one network by epochs; where two regimes agree in them, both in turn."""
+    cells = [cell for cell in results.cells if cell.model == model]
+    return sorted(cells, key=results.epochs)

@@ -1,0 +1,77 @@
+"""When jobs would run: the chain that takes longest, and a simulation of several at once."""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from sparsecnn.planning.jobs import Job, ordered, parents
+
+
+def longest_chain(jobs: Sequence[Job], seconds: Callable[[Job], float]) -> list[Job]:
+    """The chain of jobs, each needing the one before, that takes longest; of several, most jobs."""
+    above = parents(jobs)
+    # Seconds and number of jobs up to each, and the job before it.
+    best: dict[Job, tuple[float, int]] = {}
+    before: dict[Job, Job | None] = {}
+    for job in ordered(jobs):
+        before[job] = max(above[job], key=best.__getitem__, default=None)
+        base = best[parent] if (parent := before[job]) else (0.0, 0)
+        best[job] = (base[0] + seconds(job), base[1] + 1)
+    chain: list[Job] = []
+    last = max(jobs, key=best.__getitem__, default=None)
+    while last:
+        chain.append(last)
+        last = before[last]
+    return chain[::-1]
+
+
+def simulate(
+    jobs: Sequence[Job],
+    seconds: Callable[[Job], float],
+    workers: int,
+    takes_worker: Callable[[Job], bool] = lambda job: True,
+) -> float:
+    """Seconds from the first start to the last end, by list scheduling.
+
+    A job starts when its parents have ended and, if it takes one, a worker is free. Of several
+    that could, the one goes first from which the longest chain hangs.
+    """
+    below = _children(jobs)
+    waiting = Counter(child for children in below.values() for child in children)
+    tail: dict[Job, float] = {}
+    for job in reversed(ordered(jobs)):
+        tail[job] = seconds(job) + max((tail[child] for child in below[job]), default=0.0)
+    position = {job: i for i, job in enumerate(jobs)}
+    queue: list[tuple[float, int]] = []
+    running: list[tuple[float, int]] = []
+    now, free = 0.0, workers
+
+    def arrive(job: Job) -> None:
+        if takes_worker(job):
+            heapq.heappush(queue, (-tail[job], position[job]))
+        else:
+            heapq.heappush(running, (now + seconds(job), position[job]))
+
+    for job in jobs:
+        if not waiting[job]:
+            arrive(job)
+    while queue or running:
+        while queue and free:
+            index = heapq.heappop(queue)[1]
+            heapq.heappush(running, (now + seconds(jobs[index]), index))
+            free -= 1
+        now, index = heapq.heappop(running)
+        free += takes_worker(jobs[index])
+        for child in below[jobs[index]]:
+            waiting[child] -= 1
+            if not waiting[child]:
+                arrive(child)
+    return now
+
+
+def _children(jobs: Sequence[Job]) -> dict[Job, list[Job]]:
+    children: dict[Job, list[Job]] = {job: [] for job in jobs}
+    for job, own in parents(jobs).items():
+        for parent in own:
+            children[parent].append(job)
+    return children

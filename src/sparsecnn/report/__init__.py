@@ -1,0 +1,1 @@
+"""How that is said: words, tables, charts, Markdown, HTML, in several languages."""

@@ -1,0 +1,250 @@
+"""Sentences and clauses of the report that depend on what was found, in the present language."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from sparsecnn.analysis.ablation import PLAIN
+from sparsecnn.analysis.comparisons import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    NOT_TESTED,
+    REPRODUCED,
+    accuracy,
+    at_chance,
+    drop,
+)
+from sparsecnn.analysis.curves import is_curve
+from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.report.language import gettext as _
+from sparsecnn.report.language import ngettext
+from sparsecnn.report.text import escaped, signed
+from sparsecnn.study.config import DENSE
+
+
+def answer(results: Results) -> str:
+    """One sentence: what the kindest and the harshest variant cost.
+
+    Of those with batch-norm statistics as trained, if there are any: fresh statistics alone change
+    a network's accuracy, so that other drops are not pruning's alone.
+    """
+    fresh = {row.variant for row in results.rows if row.bn_recalibrated}
+    variants = [variant for variant in results.variants if variant not in fresh]
+    cost = {
+        variant: {cell: drop(results, cell, variant).value for cell in results.cells}
+        for variant in variants or results.variants
+    }
+    mean = {variant: fmean(of_cell.values()) for variant, of_cell in cost.items()}
+    kindest, harshest = min(cost, key=lambda v: mean[v]), max(cost, key=lambda v: mean[v])
+    sentences = {
+        # Of one network or several, of one variant or several.
+        (False, False): _(
+            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points "
+            "({cell})."
+        ),
+        (False, True): _(
+            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points "
+            "({cell}); `{harshest}` by {most} points ({cell})."
+        ),
+        (True, False): _(
+            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points on "
+            "average over {n} combinations of network and regime (at worst {worst_of_least})."
+        ),
+        (True, True): _(
+            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points on "
+            "average over {n} combinations of network and regime (at worst {worst_of_least}); "
+            "`{harshest}` by {most} points (at worst {worst_of_most})."
+        ),
+    }
+    return sentences[len(results.cells) > 1, kindest != harshest].format(
+        kindest=kindest,
+        harshest=harshest,
+        least=signed(-mean[kindest]),
+        most=signed(-mean[harshest]),
+        n=len(results.cells),
+        cell=results.cells[0],
+        worst_of_least=_worst(cost[kindest]),
+        worst_of_most=_worst(cost[harshest]),
+    )
+
+
+def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence: how many claims of the reference study, and of this one, are reproduced."""
+    sentences = []
+    for source, sentence in (
+        ("reference", _("Of the reference study's {n} claims, {verdicts}.")),
+        ("study", _("Of this study's own {n} claims, {verdicts}.")),
+    ):
+        made = [claim for claim in claims if claim["source"] == source]
+        parts = []
+        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTED):
+            numbers = [str(claim["number"]) for claim in made if claim["verdict"] == verdict]
+            if numbers:
+                n = len(numbers)
+                part = ngettext("{n} is {verdict} ({claims})", "{n} are {verdict} ({claims})", n)
+                parts.append(part.format(n=n, verdict=_(verdict), claims=", ".join(numbers)))
+        if parts:
+            sentences.append(sentence.format(n=len(made), verdicts=", ".join(parts)))
+    return " ".join(sentences)
+
+
+def warnings(results: Results) -> list[str]:
+    """A sentence for each dense network that did not learn."""
+    return [
+        _(
+            "{cell}: the dense network did not learn; its accuracy of {accuracy} % cannot be told "
+            "from chance ({chance} %), so what pruning does to it means nothing."
+        ).format(
+            cell=cell,
+            accuracy=f"{accuracy(results, cell, DENSE).value:.2f}",
+            chance=f"{results.chance:.2f}",
+        )
+        for cell in results.cells
+        if at_chance(results, cell, DENSE)
+    ]
+
+
+def collapsed(results: Results) -> list[str]:
+    """Pruned networks no better than guessing, of dense ones that are."""
+    return [
+        f"`{variant}` ({cell})"
+        for cell in results.cells
+        for variant in results.variants
+        if not at_chance(results, cell, DENSE) and at_chance(results, cell, variant)
+    ]
+
+
+def measured_on(results: Results) -> str:
+    """Images and seeds behind the numbers of a table, as a clause."""
+    clause = (
+        _("{data}, {images} test images, one seed")
+        if len(results.seeds) == 1
+        else _("{data}, {images} test images, means of {n} seeds")
+    )
+    return clause.format(
+        data=escaped(results.rows[0].dataset), images=f"{results.n_test:,}", n=len(results.seeds)
+    )
+
+
+def shown_in_figures(results: Results) -> dict[str, str]:
+    """What the whiskers and bands are, as clauses, and what the figure of accuracies shows."""
+    whiskers, bands = _("whiskers are 95 % intervals"), _("bands are 95 % intervals")
+    if len(results.seeds) == 2:
+        whiskers, bands = _("whiskers from seed to seed"), _("bands from seed to seed")
+    accuracy_shown = (
+        _("Top-1 accuracy of the least and the most trained networks, dense and pruned; {whiskers}")
+        if is_curve(results)
+        else _("Top-1 accuracy of every network and training budget, dense and pruned; {whiskers}")
+    )
+    return {
+        "whiskers": whiskers,
+        "bands": bands,
+        "accuracy_shown": accuracy_shown.format(whiskers=whiskers),
+    }
+
+
+def trainings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Each recipe that a regime uses, in words, under what the report calls it."""
+    used = {regime["recipe"] for regime in config["regimes"].values()}
+    recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
+    if len(recipes) == 1:
+        return {_("Training"): _in_words(*recipes.values())}
+    regimes = {
+        name: [regime for regime, own in config["regimes"].items() if own["recipe"] == name]
+        for name in recipes
+    }
+    return {
+        _("Training, recipe `{name}` ({regimes})").format(
+            name=name, regimes=", ".join(f"`{regime}`" for regime in regimes[name])
+        ): _in_words(recipe)
+        for name, recipe in recipes.items()
+    }
+
+
+def sparsegpt_options(config: Mapping[str, Any]) -> str:
+    """The options that the report explains, as a configuration would give them."""
+    explained = ("calibration", "target", "refit", "selection")
+    own = {key: config["methods"][PLAIN][key] for key in explained}
+    return yaml.safe_dump(own, default_flow_style=True, sort_keys=False).strip("{}\n")
+
+
+def limits(results: Results) -> list[str]:
+    """What the study cannot tell, a sentence or two for each reason."""
+    n, found = len(results.seeds), []
+    if n == 1:
+        found.append(
+            _(
+                "One seed: the intervals tell how well the test set pins down these very networks. "
+                "How much newly trained networks would differ is not known."
+            )
+        )
+    else:
+        found.append(
+            _(
+                "Intervals are over {n} seeds; the choice of the {images} test images, the same "
+                "for all, is not in them."
+            ).format(n=n, images=f"{results.n_test:,}")
+        )
+    if n == 2:
+        found.append(
+            _(
+                "Two seeds: Student's t with one degree of freedom makes the intervals 12.7 "
+                "standard errors wide to either side, so that only large differences can be "
+                "settled."
+            )
+        )
+    if len(results.regimes) == 1:
+        found.append(
+            _("One training regime: nothing can be said of the effect of training longer.")
+        )
+    if len(results.models) == 1:
+        found.append(_("One network: nothing can be said of the effect of the architecture."))
+    if any(row.width < 1 for row in results.rows):
+        found.append(
+            _(
+                "Networks of less than full width leave pruning less redundancy to remove than "
+                "published ones."
+            )
+        )
+    found.append(_("The speed of the pruned networks is not measured here."))
+    return found
+
+
+def _in_words(recipe: Mapping[str, Any]) -> str:
+    schedules = {
+        "cosine_per_epoch": _("SGD, learning rate {learning_rate} with cosine decay to zero"),
+        "triangular": _(
+            "SGD, learning rate {learning_rate} reached after {warmup} of the steps, on straight "
+            "lines from and to zero"
+        ),
+    }
+    parts = [
+        schedules[recipe["schedule"]],
+        _("Nesterov momentum {momentum}") if recipe["nesterov"] else _("momentum {momentum}"),
+        _("weight decay {weight_decay}")
+        if recipe["decay_norm_and_bias"]
+        else _("weight decay {weight_decay} (none on biases and batch norm)"),
+        _("batches of {batch_size}"),
+        _("label smoothing {label_smoothing}") if recipe["label_smoothing"] else "",
+        _augmentation(recipe),
+        _("cutout of {cutout} pixels") if recipe["cutout"] else "",
+    ]
+    values = {**recipe, "warmup": f"{recipe['warmup']:.0%}"}
+    return ", ".join(part.format(**values) for part in parts if part)
+
+
+def _augmentation(recipe: Mapping[str, Any]) -> str:
+    words = {
+        (True, True): _("random crops with {crop_padding} pixels of padding and horizontal flips"),
+        (True, False): _("random crops with {crop_padding} pixels of padding"),
+        (False, True): _("random horizontal flips"),
+        (False, False): "",
+    }
+    return words[bool(recipe["crop_padding"]), recipe["horizontal_flip"]]
+
+
+def _worst(cost: Mapping[Cell, float]) -> str:
+    cell = max(cost, key=lambda cell: cost[cell])
+    return f"{signed(-cost[cell])}: {cell}"

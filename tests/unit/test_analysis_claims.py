@@ -1,0 +1,320 @@
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+from study_example import BUDGETS, CATALOGUES, metric, published_results, results
+
+from sparsecnn.analysis.claims import CLAIMS
+from sparsecnn.analysis.comparisons import (
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    NOT_TESTED,
+    REPRODUCED,
+    accuracy,
+    p_value_of,
+    weigh,
+    winner,
+)
+from sparsecnn.analysis.declared import declared_claims
+from sparsecnn.analysis.judging import judge, judge_solvers
+from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.statistics import estimate
+from sparsecnn.report.language import speaking
+from sparsecnn.report.tables import solvers_table
+from sparsecnn.report.text import signed
+
+A, B = "under_trained", "fully_trained"
+
+
+def by_number(table):
+    return {claim["number"]: claim for claim in judge(table)}
+
+
+def mean(table, regime, model, variant):
+    return fmean(table.top1(Cell(regime, model), variant))
+
+
+def drop(table, regime, model, variant="sparsegpt"):
+    return mean(table, regime, model, "dense") - mean(table, regime, model, variant)
+
+
+def test_the_references_own_numbers_give_its_own_conclusions():
+    claims = by_number(published_results())
+    assert {number: claim["verdict"] for number, claim in claims.items()} == {
+        1: REPRODUCED,
+        2: REPRODUCED,
+        3: NOT_TESTED,
+        4: REPRODUCED,
+        5: REPRODUCED,
+    }
+    largest = max(comparison["effect"] for comparison in claims[1]["comparisons"])
+    assert largest == pytest.approx(37.16)
+    assert "+37.16 points" in claims[1]["evidence"]
+    assert "One seed" not in claims[3]["evidence"]
+    for number in (1, 2, 4, 5):
+        assert "With one seed this speaks of these very networks" in claims[number]["evidence"]
+
+
+def test_effects_are_the_plain_arithmetic_of_the_least_favourable_comparison():
+    table = results()
+    claims = by_number(table)
+    models = list(BUDGETS[A])
+    expected = {
+        1: min(
+            mean(table, r, m, "sparsegpt") - mean(table, r, m, "magnitude")
+            for r in BUDGETS
+            for m in models
+        ),
+        2: min(drop(table, A, m) - drop(table, B, m) for m in models),
+        4: min(drop(table, B, "resnet18") - drop(table, B, m) for m in ("custom_cnn", "vgg16")),
+        5: min(
+            drop(table, B, m, "magnitude")
+            - drop(table, B, m)
+            - drop(table, B, "resnet18", "magnitude")
+            + drop(table, B, "resnet18")
+            for m in ("custom_cnn", "vgg16")
+        ),
+    }
+    for number, effect in expected.items():
+        assert claims[number]["effect"] == pytest.approx(effect)
+        assert claims[number]["low"] < effect < claims[number]["high"]
+    assert [len(claims[number]["comparisons"]) for number in (1, 2, 3, 4, 5)] == [6, 3, 0, 2, 2]
+
+
+def test_the_plain_variant_is_judged_not_the_one_with_batch_norm():
+    one, other = results(), results(variants=("magnitude", "sparsegpt"))
+    assert judge(one) == judge(other)
+
+
+def with_top1(table, change):
+    rows = tuple(
+        replace(row, top1=change(row), drop=row.dense_top1 - change(row)) for row in table.rows
+    )
+    return Results(rows)
+
+
+def test_opposite_numbers_refute_claims_and_the_cause_with_them():
+    def reversed_training(row):
+        lost = 3 if row.regime == A else 9
+        return row.top1 if row.variant == "dense" else row.dense_top1 - lost + 0.1 * row.seed
+
+    claims = by_number(with_top1(results(), reversed_training))
+    assert claims[2]["verdict"] == NOT_REPRODUCED
+    assert claims[3]["verdict"] == NOT_REPRODUCED
+    assert "nothing to explain" in claims[3]["evidence"]
+    assert claims[1]["verdict"] == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("table", "missing"),
+    [
+        (
+            results(regimes={A: BUDGETS[A]}),
+            {2: "a second training regime"},
+        ),
+        (
+            results(variants=("sparsegpt",)),
+            {1: "a variant with method magnitude", 5: "a variant with method magnitude"},
+        ),
+        (
+            results(variants=("sparsegpt_bn",)),
+            dict.fromkeys((1, 2, 4, 5), "a variant with method sparsegpt"),
+        ),
+        (
+            results(regimes={name: {"resnet18": 5 + i} for i, name in enumerate(BUDGETS)}),
+            {4: "a serial network in fully_trained", 5: "a serial network in fully_trained"},
+        ),
+        (
+            results(regimes={name: {"vgg16": 5 + i} for i, name in enumerate(BUDGETS)}),
+            {4: "a residual network in fully_trained", 5: "a residual network in fully_trained"},
+        ),
+    ],
+)
+def test_what_the_study_lacks_is_said(table, missing):
+    claims = by_number(table)
+    for number, what in missing.items():
+        assert claims[number]["verdict"] == NOT_TESTED
+        assert claims[number]["effect"] is None
+        assert f"Not tested: the study lacks {what}" in claims[number]["evidence"]
+    assert len(claims) == len(CLAIMS)
+
+
+def test_two_regimes_that_share_every_network_cannot_show_an_effect_of_training():
+    shared = {"short": {"vgg16": 5}, "long": {"vgg16": 5}}
+    values = [metric("vgg16", 5, s, v, 60 + s) for s in (0, 1) for v in ("dense", "sparsegpt")]
+    table = results((0, 1), shared, ("sparsegpt",), values)
+    assert "a network trained longer in long than in short" in by_number(table)[2]["evidence"]
+
+
+def test_a_network_trained_less_in_the_longer_regime_is_not_taken_for_trained_longer():
+    regimes = {"short": {"custom_cnn": 30, "vgg16": 1}, "long": {"custom_cnn": 5, "vgg16": 40}}
+    values = [
+        metric(model, epochs, s, v, 60 + s)
+        for own in regimes.values()
+        for model, epochs in own.items()
+        for s in (0, 1)
+        for v in ("dense", "sparsegpt")
+    ]
+    claim = by_number(results((0, 1), regimes, ("sparsegpt",), values))[2]
+    assert [c["name"] for c in claim["comparisons"]] == ["vgg16, short against long"]
+
+
+def test_an_interval_below_zero_that_only_the_correction_leaves_open_is_called_so():
+    def close(row):  # SparseGPT loses 1.2 points more to one network, gains elsewhere
+        if row.variant != "sparsegpt":
+            return 80.0
+        return 78.8 if (row.regime, row.model) == (A, "vgg16") else 80.5
+
+    claim = by_number(with_top1(results(seeds=(0,)), close))[1]
+    low = [c for c in claim["comparisons"] if c["high"] < 0]
+    assert claim["verdict"] == INCONCLUSIVE
+    assert [c["name"] for c in low] == ["vgg16, under_trained"]
+    assert "The interval lies below 0 for vgg16, under_trained, but not" in claim["evidence"]
+    open_names = claim["evidence"].partition("does not exclude 0 for ")[2].partition(".")[0]
+    assert "vgg16, under_trained" not in open_names
+    assert len(open_names.split("; ")) == 5
+
+
+def test_claims_do_not_compare_recipes():
+    strong = [
+        replace(row, regime="strong", recipe="strong", top1=50.0, drop=row.dense_top1 - 50)
+        for row in results().rows
+        if row.regime == B
+    ]
+    both = Results((*results().rows, *strong))
+    assert both.regimes == [A, B, "strong"]
+    assert both.ends == (A, B)
+    one, other = by_number(results()), by_number(both)
+    assert [one[n] for n in (2, 4, 5)] == [other[n] for n in (2, 4, 5)]
+    assert len(other[1]["comparisons"]) == 9
+
+
+def test_a_claim_shows_the_effect_of_the_comparison_that_decides():
+    def lost(row):  # little by 0.2 +- 0.1 where trained little, more by 5 +- 9 else
+        by_seed = 0.2 + 0.1 * row.seed if row.regime == A else 5 + 9 * (row.seed - 1)
+        return row.top1 if row.variant != "sparsegpt" else row.dense_top1 - by_seed
+
+    def magnitude(row):
+        return row.dense_top1 - 20 if row.variant == "magnitude" else lost(row)
+
+    claim = by_number(with_top1(results(), magnitude))[1]
+    lowest = min(claim["comparisons"], key=lambda comparison: comparison["low"])
+    assert claim["verdict"] == INCONCLUSIVE
+    assert (claim["effect"], claim["low"]) == (lowest["effect"], lowest["low"])
+    refuted = by_number(results())[5]
+    surest = min(refuted["comparisons"], key=lambda comparison: comparison["adjusted_p"])
+    assert refuted["verdict"] == NOT_REPRODUCED
+    assert (refuted["effect"], refuted["low"]) == (surest["effect"], surest["low"])
+
+
+def test_claims_with_another_solver_are_those_of_a_study_where_it_is_sparsegpt():
+    table = results()
+    by_solver = judge_solvers(table, ["sparsegpt", "sparsegpt_bn"])
+    own = [claim for claim in judge(table) if claim["number"] != 3]
+    assert by_solver["sparsegpt"] == own
+
+    def as_other(row):
+        return by[row.regime, row.model, row.seed] if row.variant == "sparsegpt" else row.top1
+
+    by = {(r.regime, r.model, r.seed): r.top1 for r in table.rows if r.variant == "sparsegpt_bn"}
+    exchanged = judge(with_top1(table, as_other))
+    assert by_solver["sparsegpt_bn"] == [c for c in exchanged if c["number"] != 3]
+    text = solvers_table(by_solver)
+    for claim in (*own, *by_solver["sparsegpt_bn"]):
+        assert f"{claim['verdict']} ({signed(claim['effect'])})" in text
+    with speaking(CATALOGUES["ko"]):
+        korean = solvers_table(judge_solvers(table, ["sparsegpt", "sparsegpt_bn"]))
+    assert not any(claim["title"] in korean for claim in own)
+
+
+def test_a_network_at_chance_leaves_claims_open():
+    table = with_top1(results(), lambda row: 10.0)
+    table = Results(tuple(replace(row, dense_top1=10.0, drop=0.0) for row in table.rows))
+    for claim in judge(table):
+        assert claim["verdict"] == NOT_TESTED
+    assert "a dense custom_cnn above chance in under_trained" in judge(table)[0]["evidence"]
+
+
+DECLARED = {
+    "batch_norm_helps": {
+        "statement": "Re-estimated statistics help.",
+        "more": {"accuracy": "sparsegpt_bn"},
+        "than": {"accuracy": "sparsegpt"},
+    },
+    "resnet_loses_more": {
+        "statement": "ResNet-18 loses more than VGG-16.",
+        "more": {"drop": "sparsegpt", "model": "resnet18"},
+        "than": {"drop": "sparsegpt", "model": "vgg16"},
+    },
+    "training_lessens_the_gain": {
+        "statement": "The gain shrinks.",
+        "more": {"gain": ["sparsegpt", "magnitude"], "regime": A, "model": "vgg16"},
+        "than": {"gain": ["sparsegpt", "magnitude"], "regime": B, "model": "vgg16"},
+    },
+}
+
+
+def one_network(**top1):
+    """Results of one network and one seed, with these accuracies."""
+    variants = [variant for variant in top1 if variant != "dense"]
+    values = [metric("vgg16", 5, 0, variant, value) for variant, value in top1.items()]
+    return results((0,), {A: {"vgg16": 5}}, variants, values)
+
+
+def test_the_same_quantity_said_in_another_way_has_the_same_interval():
+    table = one_network(dense=90.0, magnitude=83.5, sparsegpt=84.7)
+    said = {
+        "by_drop": ({"drop": "magnitude"}, {"drop": "sparsegpt"}),
+        "by_accuracy": ({"accuracy": "sparsegpt"}, {"accuracy": "magnitude"}),
+    }
+    claims = {
+        name: {"statement": name, "more": more, "than": than} for name, (more, than) in said.items()
+    }
+    by_drop, by_accuracy = judge(table, declared=declared_claims({"claims": claims}, first=6))[5:]
+    for key in ("low", "high", "verdict"):
+        assert by_drop[key] == pytest.approx(by_accuracy[key])
+
+
+def test_a_network_that_counts_twice_is_as_uncertain_as_twice_itself():
+    table = one_network(dense=90.0, magnitude=80.0, wanda=82.0, sparsegpt=85.6)
+    cell = Cell(A, "vgg16")
+    terms = ((1, cell, "sparsegpt"), (-1, cell, "wanda"), (-1, cell, "wanda"))
+    once = weigh(table, (*terms, (1, cell, "magnitude")))
+    expected = estimate([(1, [85.6]), (-2, [82.0]), (1, [80.0])], table.n_test)
+    assert (once.low, once.high) == pytest.approx((expected.low, expected.high))
+    nothing = ((1, cell, "wanda"), (-1, cell, "wanda"))
+    assert (weigh(table, nothing).low, weigh(table, nothing).high) == (0, 0)
+    assert p_value_of(table, nothing) == pytest.approx(1)
+
+
+def test_a_study_tests_claims_of_its_own():
+    table = results()
+    claims = judge(table, declared=declared_claims({"claims": DECLARED}, first=6))
+    assert [claim["number"] for claim in claims] == list(range(1, 9))
+    helps, loses, lessens = claims[5:]
+    assert [len(claim["comparisons"]) for claim in (helps, loses, lessens)] == [6, 2, 1]
+    assert helps["title"] == "Batch norm helps"
+    assert helps["verdict"] == REPRODUCED
+    assert [c["name"] for c in loses["comparisons"]] == [
+        f"resnet18, {regime} against vgg16, {regime}" for regime in (A, B)
+    ]
+    for regime, comparison in zip((A, B), loses["comparisons"], strict=True):
+        expected = drop(table, regime, "resnet18") - drop(table, regime, "vgg16")
+        assert comparison["effect"] == pytest.approx(expected)
+    gains = [
+        mean(table, regime, "vgg16", "sparsegpt") - mean(table, regime, "vgg16", "magnitude")
+        for regime in (A, B)
+    ]
+    assert lessens["effect"] == pytest.approx(gains[0] - gains[1])
+    assert "the gain of sparsegpt over magnitude (vgg16, under_trained)" in lessens["quantity"]
+    assert {claim["source"] for claim in claims[5:]} == {"study"}
+
+
+def test_a_winner_is_ahead_of_every_other_variant_with_certainty():
+    cell = Cell(A, "vgg16")
+    assert winner(results(), cell) == "sparsegpt_bn"
+    one_seed = results(seeds=(1,))
+    close = with_top1(one_seed, lambda row: 70.0 + 0.3 * (row.variant == "sparsegpt_bn"))
+    assert accuracy(close, cell, "sparsegpt_bn").value > accuracy(close, cell, "sparsegpt").value
+    assert winner(close, cell) is None
+    assert winner(results(variants=("sparsegpt",)), cell) is None

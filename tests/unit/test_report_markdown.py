@@ -1,0 +1,408 @@
+import importlib.util
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from statistics import fmean, stdev
+
+import pytest
+from jinja2 import UndefinedError
+from study_example import (
+    BUDGETS,
+    CATALOGUES,
+    FIGURES,
+    GOLDEN,
+    ROOT,
+    SPARSEGPT,
+    diagnostics,
+    metrics,
+    published_results,
+    report,
+    results,
+    summary_of_dataset,
+)
+
+from sparsecnn.analysis.judging import judge
+from sparsecnn.analysis.reference import differences, read_reference
+from sparsecnn.analysis.results import Cell, Results, table_rows
+from sparsecnn.artifacts import Manifest, Origin, read_json, write_json, write_table
+from sparsecnn.errors import UserError
+from sparsecnn.report.markdown import left_dense, render
+from sparsecnn.report.sentences import trainings
+from sparsecnn.report.tables import headline
+from sparsecnn.report.text import markdown_table, plain_table, signed
+from sparsecnn.study.lineage import Lineage
+from sparsecnn.training.recipe import Recipe
+
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+
+
+def tables_of(text):
+    """Every Markdown table as a list of dicts; a repeated column name gets a prime."""
+    tables, lines = [], text.splitlines()
+    for i, line in enumerate(lines):
+        if re.fullmatch(r"\|[ :|-]+\|", line):
+            header = []
+            for name in cells_of(lines[i - 1]):
+                header.append(name + "'" if name in header else name)
+            rows = []
+            for row in lines[i + 1 :]:
+                if not row.startswith("|"):
+                    break
+                rows.append(dict(zip(header, cells_of(row), strict=True)))
+            tables.append(rows)
+    return tables
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def table_with(text, column):
+    return next(rows for rows in tables_of(text) if column in rows[0])
+
+
+def numbers(cell):
+    return [float(number) for number in NUMBER.findall(cell)]
+
+
+@pytest.mark.parametrize("language", GOLDEN)
+def test_the_report_is_the_golden_one(language):
+    message = "if this is meant: PYTHONPATH=src python tests/unit/study_example.py, read the diff"
+    text = report(results(), measured=diagnostics(results()), language=language)
+    assert text == GOLDEN[language].read_text(encoding="utf-8"), message
+
+
+@pytest.mark.parametrize("table", [results(), published_results()], ids=["three seeds", "one"])
+def test_every_number_of_the_tables_is_found_again_in_the_metrics(table):
+    text = report(table)
+    main, full = tables_of(text)[0], table_with(text, "Drop (points)")
+    assert len(main) == len(table.cells)
+    assert len(full) == len(table.cells) * (1 + len(table.variants))
+    for row in main:
+        cell = Cell(row["Regime"], row["Network"])
+        assert int(row["Epochs"]) == table.epochs(cell)
+        assert numbers(row["Baseline"]) == [round(fmean(table.top1(cell, "dense")), 2)]
+        for variant in table.variants:
+            drops = [r.drop for r in table.of(cell, variant)]
+            expected = [fmean(table.top1(cell, variant)), -fmean(drops)]
+            assert numbers(row[f"{variant} (drop)"]) == pytest.approx(expected, abs=0.00501)
+    for row in full:
+        cell, variant = Cell(row["Regime"], row["Network"]), row["Variant"]
+        top1 = table.top1(cell, variant)
+        spread = [stdev(top1)] if len(top1) > 1 else []
+        assert numbers(row["Top-1 (%)"]) == pytest.approx([fmean(top1), *spread], abs=0.00501)
+        low, high = numbers(row["95 % interval"])
+        assert low <= fmean(top1) <= high
+        assert row["n"] == str(len(top1))
+        if variant != "dense":
+            low, high = numbers(row["95 % interval'"])
+            assert low <= numbers(row["Drop (points)"])[0] <= high
+
+
+def test_the_references_numbers_stand_beside_ours():
+    rows = table_with(report(results()), "Source")
+    theirs = {(r["Regime"], r["Network"]): r for r in rows if r["Source"] == "reference"}
+    assert len(rows) == 12
+    assert theirs["fully_trained", "vgg16"]["sparsegpt (drop)"] == "68.31 (-17.43)"
+    assert theirs["under_trained", "resnet18"]["magnitude (drop)"] == "20.80 (-58.65)"
+    assert "sparsegpt_bn (drop)" not in rows[0]
+
+
+def test_the_published_table_agrees_with_itself():
+    published = read_reference(ROOT / "report" / "reference-study.csv")
+    assert len(published) == 6
+    for own in published.values():
+        for top1, lost in own.methods.values():
+            assert own.dense - top1 == pytest.approx(lost)
+
+
+def test_what_differs_from_the_reference_is_said_only_where_it_differs():
+    published = read_reference(ROOT / "report" / "reference-study.csv")
+    always = [
+        "SparseGPT: `sparsegpt` here, an update with one static inverse Hessian there",
+        "calibration images: 512 as they are here, 1,024 augmented ones there",
+        "weights: of the last epoch here, of the best epoch on the test set there",
+    ]
+    assert differences(published_results(), published, 512) == always
+    without = results(variants=("magnitude",))
+    assert always[0] not in differences(without, published, 512)
+    longer = {name: {"vgg16": epochs} for name, epochs in zip(BUDGETS, (2, 20), strict=True)}
+    values = [
+        value | {"epochs": longer[regime]["vgg16"]}
+        for regime in BUDGETS
+        for value in metrics(regimes={regime: {"vgg16": BUDGETS[regime]["vgg16"]}})
+    ]
+    assert differences(results(regimes=longer, values=values), published, 512) == [
+        "data: CIFAR-10, JPEG q75 here, CIFAR-10 there",
+        "width of the networks: vgg16 0.25 here, 1 there",
+        "epochs: vgg16, under_trained 2 here, 5-7 there",
+        "groups of a convolution's weights: channels here, flattened there",
+        *always,
+    ]
+
+
+def at_chance():
+    return [value | {"top1": 10.0 + 0.01 * value["seed"]} for value in metrics()]
+
+
+DEGENERATE = {
+    "one seed": (results(seeds=(1,)), ["One seed: the intervals", "one seed."]),
+    "two seeds": (results(seeds=(0, 1)), ["Two seeds: Student's t"]),
+    "one regime": (
+        results(regimes={"under_trained": BUDGETS["under_trained"]}),
+        ["One training regime", "lacks a second training regime"],
+    ),
+    "one of all": (
+        results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",)),
+        ["One network: nothing", "changes top-1 accuracy by -4.34 points (vgg16, under_trained)."],
+    ),
+    "nothing to compare": (
+        results(variants=("sparsegpt_bn",)),
+        ["No cell of this study has its counterpart", "lacks a variant with method sparsegpt"],
+    ),
+    "at chance": (
+        results(values=at_chance()),
+        ["> **Warning**", "vgg16, fully_trained: the dense network did not learn"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("table", "said"), DEGENERATE.values(), ids=DEGENERATE)
+def test_degenerate_studies_are_reported_in_words(table, said):
+    for text in (report(table), report(table, measured=diagnostics(table))):
+        for words in said:
+            assert words in text
+        assert not re.search(r"\bnan\b|\bNone\b|\binf\b|undefined", text, re.IGNORECASE)
+        assert all(rows for rows in tables_of(text))
+
+
+def test_a_pruned_network_at_chance_is_named():
+    values = [
+        value | {"top1": 10.2} if value["variant"] == "magnitude" else value for value in metrics()
+    ]
+    told = "indistinguishable from chance (10.00 %): `magnitude` (custom_cnn, under_trained);"
+    assert told in report(results(values=values))
+
+
+def test_markdown_is_clean():
+    text = report(results())
+    assert "\n\n\n" not in text
+    assert not re.search(r"[ \t]+$", text, re.MULTILINE)
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+    assert text.count("<details>") == text.count("</details>")
+    for rows in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(row) for row in rows.splitlines()}) == 1
+    headings = [h.lower().replace(" ", "-") for h in re.findall(r"^## (.*)", text, re.MULTILINE)]
+    assert headings == re.findall(r"\]\(#([a-z-]+)\)", text)
+
+
+def test_layers_left_dense_are_listed_once_per_network():
+    networks = [
+        {"model": "m", "variant": variant, "dense_layers": layers}
+        for variant, layers in (("dense", []), ("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x"]))
+        for _ in range(2)
+    ]
+    assert left_dense(networks) == [
+        {"model": "m", "layers": "`x`, `y`", "variants": "a, b"},
+        {"model": "m", "layers": "`x`", "variants": "c"},
+    ]
+
+
+def test_an_unknown_name_in_the_template_is_an_error():
+    with pytest.raises(UndefinedError):
+        render("{{ nothing }}", {})
+
+
+def test_tables_are_padded_and_signed_numbers_have_no_negative_zero():
+    rows = [["a", "1.50"], ["longer", "12.25"]]
+    assert markdown_table(["name", "x"], rows).splitlines() == [
+        "| name   |     x |",
+        "| ------ | ----: |",
+        "| a      |  1.50 |",
+        "| longer | 12.25 |",
+    ]
+    assert plain_table(["name", "x"], rows).splitlines()[1:3] == ["------  -----", "a        1.50"]
+    assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0)] == ["+1.23", "-0.50", "0.00", "0.00"]
+
+
+def test_headline_is_plain_text_for_a_terminal():
+    text = headline(results(seeds=(0, 1)))
+    assert "on CIFAR-10, JPEG q75, 10,000 test images, mean of 2 seeds" in text
+    assert "*" not in text
+    assert "|" not in text
+    assert len(text.splitlines()) == 2 + 2 + 6
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_each_recipe_in_use_is_described_with_the_regimes_it_trains():
+    strong = Recipe(512, 0.4, nesterov=True, schedule="triangular", warmup=0.2, cutout=8)
+    config = {
+        "recipes": {"reference": asdict(Recipe()), "strong": asdict(strong), "unused": {}},
+        "regimes": {"a": {"recipe": "reference"}, "b": {"recipe": "strong"}},
+    }
+    words = trainings(config)
+    assert list(words) == [
+        "Training, recipe `reference` (`a`)",
+        "Training, recipe `strong` (`b`)",
+    ]
+    described = words["Training, recipe `strong` (`b`)"]
+    for part in ("learning rate 0.4 reached after 20% of", "Nesterov momentum", "cutout of 8 pix"):
+        assert part in described
+    assert "cutout" not in words["Training, recipe `reference` (`a`)"]
+    config["recipes"]["strong"] |= {"crop_padding": 0}
+    assert ", random horizontal flips, cutout" in list(trainings(config).values())[1]
+    config["recipes"]["strong"] |= {"horizontal_flip": False}
+    described = list(trainings(config).values())[1]
+    assert not any(word in described for word in ("flips", "crops", ", ,"))
+
+
+def test_of_several_recipes_the_report_says_which_the_claims_speak_of():
+    last = [row for row in results().rows if row.regime == "fully_trained"]
+    strong = [replace(row, regime="strong", recipe="strong") for row in last]
+    text = report(Results((*results().rows, *strong)))
+    told = "the shortest training is `under_trained`, the longest `fully_trained`."
+    assert told in text
+    assert told not in report(results())
+
+
+def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
+    study = tmp_path / "results" / "example"
+    regimes = {"under_trained": {"recipe": "reference", "vgg16": 5}}
+    paths, layers = [], []
+    for value in metrics((0, 1), regimes, ("magnitude", "sparsegpt")):
+        folder = (
+            study / "vgg16" / "reference" / "epochs-5" / f"seed-{value['seed']}" / value["variant"]
+        )
+        paths.append(folder / "metrics.json")
+        write_json(paths[-1], value, Manifest("metrics", {}, "c0de"))
+        if value["variant"] != "dense":
+            layers.append(folder / "layers.csv")
+            write_table(layers[-1], [{"layer": "conv1", "relative_error": 0.1}])
+    settings = {"config": {"study": "example", "regimes": regimes, "seeds": [0, 1]}}
+    settings["config"] |= {"baselines": None, "on_new_versions": "warn"}
+    settings["config"]["dataset"] = {"name": "image_folder", "label": "photos", "holdout": 0}
+    settings["config"]["variants"] = {"magnitude": {}, "sparsegpt": {}}
+    table, claims, sources = (study / n for n in ("metrics.csv", "claims.json", "provenance.json"))
+    figures = [study / "report/figures" / f"{name}.svg" for name in FIGURES]
+    dataset, text = study / "data" / "dataset.json", study / "report" / "report.md"
+    korean, former = text.with_name("report.ko.md"), text.with_name("report.en.md")
+    write_json(dataset, summary_of_dataset(), Manifest("dataset_summary", {}, "c0de"))
+
+    # Of these networks there are the metrics alone; the lineage has tests of its own.
+    monkeypatch.setattr(Lineage, "require_whole", lambda self: [])
+    origins = {
+        "provenance": Origin(settings, "c0de"),
+        "claims": Origin({"claims": {}}, "c0de"),
+        "dataset": Origin({}, "c0de"),
+    }
+    script("collect")(paths, layers, [], table, sources, settings, "c0de")
+    script("claims")(table, sources, claims, {"claims": {}}, "c0de", origins)
+    options = {
+        "methods": {"sparsegpt": SPARSEGPT},
+        "pruning": {"layout": "channels", "bn_recalibration": False},
+    }
+    options["variants"] = {
+        "magnitude": {"method": "magnitude"},
+        "sparsegpt": {"method": "sparsegpt"},
+    }
+    script("figures")(table, sources, layers, *figures, options, origins)
+    config = {
+        "study": "example",
+        "models": {"vgg16": {"width": 0.25}},
+        "regimes": regimes,
+        "recipes": {"reference": asdict(Recipe())},
+        "calibration": {"images": 64, "class_balanced": False},
+        "claims": {},
+        "report": {"language": ["en", "ko"]},
+        **options,
+    }
+    former.write_text("in a language that was asked for before")
+    template, reference = ROOT / "report" / "report.md.j2", ROOT / "report" / "reference-study.csv"
+    inputs = (table, claims, sources, dataset, template, figures, reference, [text, korean])
+    script("report")(*inputs, {"config": config}, origins, [CATALOGUES["ko"]])
+    parts = [ROOT / "report" / f"report.{suffix}" for suffix in ("html.j2", "css", "js")]
+    pages = [path.with_suffix(".html") for path in (text, korean)]
+    script("page")(
+        *([text, korean], table, sources, layers, figures, *parts, pages),
+        options | {"report": config["report"]},
+        origins,
+        [CATALOGUES["ko"]],
+    )
+
+    for report_file, page, language in zip((text, korean), pages, ("en", "ko"), strict=True):
+        for link in re.findall(r"\]\(([^#)]*)\)", report_file.read_text()):
+            assert (text.parent / link).is_file()
+        for link in re.findall(r"!\[[^]]*\]\(([^)]*)\)", report_file.read_text()):
+            assert (text.parent / link).with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+            assert f'data-chart="{link}"' in page.read_text()
+        assert f'<html lang="{language}">' in page.read_text()
+    assert 'href="report.ko.html"' in pages[0].read_text()
+    assert 'href="report.html"' in pages[1].read_text()
+    assert not former.exists()
+    assert len(read_json(claims, "claims")[0]["claims"]) == 5
+    assert len(read_json(sources, "provenance")[1].parents) == 6
+
+    summary = run_summary(study)
+    assert summary.returncode == 0
+    assert "76.05 (-4.27)" in summary.stdout
+    assert f"\nThe report: {', '.join(map(str, pages))}\n" in summary.stdout
+    assert f"python scripts/verify.py {study}\n" in summary.stdout
+
+    judged, manifest = read_json(claims, "claims")
+    judged["claims"][3]["verdict"] = "reproduced"
+    write_json(claims, judged, manifest)
+    with pytest.raises(UserError, match=r"claims\.json: not the verdicts .* \(claims 4\)"):
+        script("report")(*inputs, {"config": config}, origins, [CATALOGUES["ko"]])
+
+
+def test_summary_of_a_study_without_report_says_so_in_one_line(tmp_path):
+    write_table(tmp_path / "metrics.csv", table_rows(results()))
+    summary = run_summary(tmp_path)
+    assert summary.returncode == 1
+    assert summary.stderr.count("\n") == 1
+    assert "report.html does not exist: run the study first" in summary.stderr
+
+
+def run_summary(folder):
+    command = [sys.executable, ROOT / "scripts" / "summary.py", folder]
+    environment = {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_options_of_a_variant_are_told():
+    table = results(variants=("magnitude", "sparsegpt"))
+    refit = {"method": "sparsegpt", "refit": True}
+    defaults = {"methods": {"sparsegpt": SPARSEGPT}}
+    variants = {"magnitude": {"method": "magnitude"}, "sparsegpt": refit}
+    text = report(table, settings={**defaults, "variants": variants})
+    assert re.search(r"^\| sparsegpt +\| sparsegpt \+ refit +\|", text, re.M)
+    told = "calibration: independent, target: own, refit: false, selection: diagonal"
+    assert f"Unless the table says otherwise: `{told}`." in text
+    assert "Options of SparseGPT" not in report(results(variants=("magnitude",)))
+
+
+def test_every_number_of_the_prose_is_found_again_in_metrics_or_claims():
+    """In sentences: means and extremes of drops, and the effects and intervals of claims."""
+    table, judged = results(), judge(results())
+    text = report(table)
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    found = {float(n) for n in re.findall(r"[-+]\d+\.\d{2}(?= points|[,;\]:])", prose)}
+    drops = {
+        variant: [fmean(row.drop for row in table.of(cell, variant)) for cell in table.cells]
+        for variant in table.variants
+    }
+    known = {-value for own in drops.values() for value in (fmean(own), max(own))}
+    for claim in judged:
+        for comparison in claim["comparisons"]:
+            known |= {comparison[key] for key in ("effect", "low", "high")}
+    assert len(found) > 20
+    for number in found:
+        assert any(abs(number - value) < 0.005001 for value in known), number
