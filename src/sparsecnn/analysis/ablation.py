@@ -4,16 +4,16 @@ Variants that differ in nothing but the groups of weights and the batch-norm sta
 an `Ingredient`; these two settings are its columns. All numbers are for the largest budget.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from sparsecnn.analysis.comparisons import Term, drop_terms, p_value_of, weigh
 from sparsecnn.analysis.reference import LAYOUT, SOLVER
 from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.analysis.statistics import Estimate
-from sparsecnn.report.language import gettext as _
-from sparsecnn.report.text import signed
+from sparsecnn.analysis.statistics import Estimate, holm
 from sparsecnn.study.config import variant_settings
 
 FEW = 7
@@ -23,6 +23,8 @@ study of more is reported as an ablation, and other figures show its first `FEW`
 PLAIN = "sparsegpt"
 """Method whose row without options the others are compared with."""
 
+_ALPHA = 0.05
+
 
 class Column(NamedTuple):
     """The two settings that a row does not fix."""
@@ -30,25 +32,15 @@ class Column(NamedTuple):
     layout: str
     bn_recalibrated: bool
 
-    def __str__(self) -> str:
-        words = _("{layout}, re-estimated") if self.bn_recalibrated else _("{layout}, as is")
-        return words.format(layout=self.layout)
-
 
 @dataclass(frozen=True)
 class Ingredient:
     """Variants with the same settings but for groups and batch norm."""
 
-    label: str
-    """The method, and its options that differ from the study's defaults, in words."""
+    method: str
+    options: Mapping[str, Any]
+    """Settings that differ from the study's defaults."""
     variants: Mapping[Column, str]
-
-
-class Correction(NamedTuple):
-    """A fault of the reference study's solver put right, all else left as it was."""
-
-    label: str
-    variant: str
 
 
 def is_ablation(results: Results) -> bool:
@@ -67,12 +59,18 @@ def ingredients(config: Mapping[str, Any]) -> list[Ingredient]:
     `config` is the completed configuration, or its `pruning`, `methods` and `variants` alone. Of
     two variants with the same settings, the first is taken.
     """
-    rows: dict[str, dict[Column, str]] = {}
+    rows: list[tuple[str, dict[str, Any], dict[Column, str]]] = []
     for variant in config["variants"]:
         settings = variant_settings(config, variant)
+        method = settings.pop("method")
         column = Column(settings.pop("layout"), settings.pop("bn_recalibration"))
-        rows.setdefault(_label(config, settings), {}).setdefault(column, variant)
-    return [Ingredient(label, variants) for label, variants in rows.items()]
+        defaults = {**config["pruning"], **config["methods"].get(method, {})}
+        options = {key: value for key, value in settings.items() if value != defaults[key]}
+        alike = (own for *row, own in rows if row == [method, options])
+        if (variants := next(alike, None)) is None:
+            rows.append((method, options, variants := {}))
+        variants.setdefault(column, variant)
+    return [Ingredient(*row) for row in rows]
 
 
 def columns(rows: Sequence[Ingredient]) -> list[Column]:
@@ -84,7 +82,7 @@ def columns(rows: Sequence[Ingredient]) -> list[Column]:
 
 def plain_row(rows: Sequence[Ingredient]) -> Ingredient | None:
     """The row of SparseGPT without options, if there is one."""
-    return next((row for row in rows if row.label == PLAIN), None)
+    return next((row for row in rows if row.method == PLAIN and not row.options), None)
 
 
 def largest_budget(results: Results) -> list[Cell]:
@@ -104,60 +102,42 @@ def mean_gain(results: Results, variant: str, over: str) -> Estimate:
     return weigh(results, _gain_terms(results, variant, over))
 
 
-def mean_gain_p(results: Results, variant: str, over: str) -> float:
-    """Two-sided p-value of that difference being zero."""
-    return p_value_of(results, _gain_terms(results, variant, over))
+def gains(results: Results, rows: Sequence[Ingredient], base: Ingredient) -> pd.DataFrame:
+    """What every ingredient gains over `base` with the same groups and batch norm.
+
+    One row for each variant, which is the index: value, low, high in points, and whether it is
+    `settled`: not zero, by Holm's p below 0.05 over the whole table.
+    """
+    pairs = {
+        variant: base.variants[column]
+        for row in rows
+        if row != base
+        for column, variant in row.variants.items()
+        if column in base.variants
+    }
+    found = pd.DataFrame(
+        [mean_gain(results, *pair) for pair in pairs.items()], index=list(pairs)
+    ).reindex(columns=["value", "low", "high"])
+    p_values = [p_value_of(results, _gain_terms(results, *pair)) for pair in pairs.items()]
+    return found.assign(settled=[p < _ALPHA for p in holm(p_values)])
 
 
-def corrections(results: Results) -> list[Correction]:
-    """The reference's solver as it was, then with each fault put right, then with all.
+def corrections(results: Results) -> dict[str, str]:
+    """The reference's solver as it was, then with each fault put right, then with all: variants.
 
-    Empty without the imitation of it (`static_obs`, flattened groups, batch norm as trained) or
-    without any correction; a correction that the study lacks is left out.
+    The keys are `imitation`, `inverse`, `groups`, `batch norm` and `all`; one that the study lacks
+    is left out. Empty without the imitation (`static_obs`, flattened groups, batch norm as trained)
+    or without any correction.
     """
     steps = {
-        _("the reference's solver: static inverse, flattened groups, batch norm as is"): (
-            results.variant_of(SOLVER, LAYOUT)
-        ),
-        _("only the inverse put right ({method})").format(method=PLAIN): (
-            results.variant_of(PLAIN, LAYOUT)
-        ),
-        _("only the groups along the channels"): results.variant_of(SOLVER, "channels"),
-        _("only batch norm re-estimated"): results.variant_of(SOLVER, LAYOUT, bn_recalibrated=True),
-        _("all three"): results.variant_of(PLAIN, "channels", bn_recalibrated=True),
+        "imitation": results.variant_of(SOLVER, LAYOUT),
+        "inverse": results.variant_of(PLAIN, LAYOUT),
+        "groups": results.variant_of(SOLVER, "channels"),
+        "batch norm": results.variant_of(SOLVER, LAYOUT, bn_recalibrated=True),
+        "all": results.variant_of(PLAIN, "channels", bn_recalibrated=True),
     }
-    found = [Correction(label, variant) for label, variant in steps.items() if variant]
-    imitated = next(iter(steps.values())) is not None
-    return found if imitated and len(found) > 1 else []
-
-
-def why(results: Results, steps: Sequence[Correction]) -> str:
-    """One sentence: what the reference's solver loses, and each correction in its place."""
-    imitation, *others = steps
-    corrected = [
-        _("{change} with {correction}").format(
-            change=signed(-mean_drop(results, step.variant).value), correction=step.label
-        )
-        for step in others
-    ]
-    networks = len(largest_budget(results))
-    sentence = (
-        _(
-            "The reference study's solver, imitated (`{variant}`), changes accuracy by {change} "
-            "points on average over {n} networks; {corrected}."
-        )
-        if networks > 1
-        else _(
-            "The reference study's solver, imitated (`{variant}`), changes accuracy by {change} "
-            "points; {corrected}."
-        )
-    )
-    return sentence.format(
-        variant=imitation.variant,
-        change=signed(-mean_drop(results, imitation.variant).value),
-        n=networks,
-        corrected=", ".join(corrected),
-    )
+    found = {step: variant for step, variant in steps.items() if variant}
+    return found if "imitation" in found and len(found) > 1 else {}
 
 
 def _gain_terms(results: Results, variant: str, over: str) -> list[Term]:
@@ -166,24 +146,3 @@ def _gain_terms(results: Results, variant: str, over: str) -> list[Term]:
     for cell in cells:
         terms += [(1 / len(cells), cell, variant), (-1 / len(cells), cell, over)]
     return terms
-
-
-def _label(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    method = str(settings["method"])
-    defaults = {**config["pruning"], **config["methods"].get(method, {}), "method": method}
-    return method + "".join(_words(settings, defaults))
-
-
-def _words(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in settings.items():
-        if value == defaults[key]:
-            continue
-        name = key.replace("_", " ")
-        if isinstance(value, bool):
-            yield f" + {name}" if value else " " + _("without {option}").format(option=name)
-        elif isinstance(value, str):
-            yield f" + {value.replace('_', ' ')} {name}"
-        elif isinstance(value, list):
-            yield f" + {name} " + (", ".join(value) or _("nothing"))
-        else:
-            yield f" + {name} {value:g}"

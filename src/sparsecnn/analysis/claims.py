@@ -8,12 +8,11 @@ configuration (`sparsecnn.analysis.declared`).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from sparsecnn.analysis.comparisons import Comparison, drop_terms
 from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.report.language import N_
-from sparsecnn.report.language import gettext as _
 
 ARCHITECTURE: Mapping[str, str] = {
     "custom_cnn": "serial",
@@ -23,8 +22,16 @@ ARCHITECTURE: Mapping[str, str] = {
 """Kind of each network that claims 4 and 5 speak of."""
 
 
+class English(str):
+    """A text in English, which `make messages` takes into the report's catalogues."""
+
+
 class NotTestableError(Exception):
-    """The study lacks what a claim speaks of; the message names it."""
+    """The study lacks what a claim speaks of: its kind, and the names that tell which."""
+
+    def __init__(self, kind: str, **names: str) -> None:
+        super().__init__(f"{kind} {names}")
+        self.missing = {"kind": kind, **names}
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,9 @@ class Claim:
     title: str
     statement: str
     """What is claimed, with the reference's own numbers if it is the reference's."""
-    quantity: str
-    """What is compared, in points; positive supports the claim. A noun phrase."""
+    quantity: str | None
+    """What is compared, in points; positive supports the claim. A noun phrase; None where `sides`
+    say it."""
     comparisons: Callable[..., list[Comparison]]
     """What to compare; raises `NotTestableError` if the study lacks it.
 
@@ -44,6 +52,8 @@ class Claim:
     """
     source: str = "reference"
     """Who claims it: the ``reference`` study, or this ``study``."""
+    sides: Mapping[str, Any] = field(default_factory=dict)
+    """Of a claim of this study's own, what its configuration compares: `more` and `than`."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,14 @@ class Explanation:
     quantity: str
     """What is compared where there are diagnostics, in points; positive supports the cause."""
     source: str = "reference"
+    sides: Mapping[str, Any] = field(default_factory=dict)
 
 
 def sparsegpt_against_magnitude(results: Results, solver: str | None = None) -> list[Comparison]:
     """Claim 1: in every cell, SparseGPT minus magnitude pruning."""
     sparsegpt, magnitude = solver or judged(results), _variant(results, "magnitude")
     return [
-        Comparison(str(cell), ((1, cell, sparsegpt), (-1, cell, magnitude)))
+        Comparison(cell, cell, ((1, cell, sparsegpt), (-1, cell, magnitude)))
         for cell in results.cells
     ]
 
@@ -84,14 +95,10 @@ def drop_shrinks_with_training(results: Results, solver: str | None = None) -> l
         and results.epochs(Cell(least, model)) < results.epochs(Cell(most, model))
     ]
     if not trained_longer:
-        missing = _("a network trained longer in {most} than in {least}")
-        raise NotTestableError(missing.format(least=least, most=most))
+        raise NotTestableError("longer training", least=least, most=most)
     return [
-        Comparison(
-            _("{model}, {least} against {most}").format(model=model, least=least, most=most),
-            drop_terms(Cell(least, model), variant) + drop_terms(Cell(most, model), variant, -1),
-        )
-        for model in trained_longer
+        Comparison(short, long, drop_terms(short, variant) + drop_terms(long, variant, -1))
+        for short, long in ((Cell(least, model), Cell(most, model)) for model in trained_longer)
     ]
 
 
@@ -100,8 +107,7 @@ def residual_loses_more(results: Results, solver: str | None = None) -> list[Com
     variant = solver or judged(results)
     return [
         Comparison(
-            _against(residual, serial),
-            drop_terms(residual, variant) + drop_terms(serial, variant, -1),
+            residual, serial, drop_terms(residual, variant) + drop_terms(serial, variant, -1)
         )
         for residual, serial in _residual_and_serial(results)
     ]
@@ -112,7 +118,8 @@ def serial_gains_more(results: Results, solver: str | None = None) -> list[Compa
     sparsegpt, magnitude = solver or judged(results), _variant(results, "magnitude")
     return [
         Comparison(
-            _against(serial, residual),
+            serial,
+            residual,
             (
                 *((1, serial, sparsegpt), (-1, serial, magnitude)),
                 *((-1, residual, sparsegpt), (1, residual, magnitude)),
@@ -125,45 +132,45 @@ def serial_gains_more(results: Results, solver: str | None = None) -> list[Compa
 CLAIMS: tuple[Claim | Explanation, ...] = (
     Claim(
         1,
-        N_("SparseGPT beats magnitude pruning"),
-        N_(
+        English("SparseGPT beats magnitude pruning"),
+        English(
             "SparseGPT beats magnitude pruning for every network and training budget, "
             "by up to 37 points (VGG-16, fully trained)."
         ),
-        N_("the accuracy of SparseGPT minus that of magnitude pruning"),
+        English("the accuracy of SparseGPT minus that of magnitude pruning"),
         sparsegpt_against_magnitude,
     ),
     Claim(
         2,
-        N_("Better-trained networks lose less"),
-        N_(
+        English("Better-trained networks lose less"),
+        English(
             "From the shorter to the longer training the accuracy after SparseGPT rises by more "
             "than the baseline does (VGG-16 +30 against +5 points, Custom CNN +21 against +15)."
         ),
-        N_("the drop under SparseGPT at the shortest training minus that at the longest"),
+        English("the drop under SparseGPT at the shortest training minus that at the longest"),
         drop_shrinks_with_training,
     ),
     Explanation(
         3,
-        N_("The cause is curvature"),
-        N_(
+        English("The cause is curvature"),
+        English(
             "Away from a local minimum the curvature is unreliable and SparseGPT's quadratic model "
             "errs; at a minimum it is accurate and the compensation works."
         ),
         explains=2,
-        quantity=N_(
+        quantity=English(
             "the error of the quadratic model of the loss under SparseGPT, in %, at the "
             "shortest training minus that at the longest"
         ),
     ),
     Claim(
         4,
-        N_("Residual networks recover poorly"),
-        N_(
+        English("Residual networks recover poorly"),
+        English(
             "Even fully trained, ResNet-18 keeps only 42.6 % accuracy: skip connections defeat "
             "layer-wise reconstruction."
         ),
-        N_(
+        English(
             "the drop under SparseGPT, at the longest training, of a residual network minus that "
             "of a serial one"
         ),
@@ -171,22 +178,18 @@ CLAIMS: tuple[Claim | Explanation, ...] = (
     ),
     Claim(
         5,
-        N_("Serial networks gain most"),
-        N_(
+        English("Serial networks gain most"),
+        English(
             "SparseGPT's gain over magnitude pruning is largest in well-trained serial networks "
             "(VGG-16, Custom CNN)."
         ),
-        N_(
+        English(
             "the gain of SparseGPT over magnitude pruning, at the longest training, of a serial "
             "network minus that of a residual one"
         ),
         serial_gains_more,
     ),
 )
-
-
-def _against(one: Cell, other: Cell) -> str:
-    return _("{model} against {other}").format(model=one.model, other=other)
 
 
 def judged(results: Results) -> str:
@@ -197,15 +200,14 @@ def judged(results: Results) -> str:
 def _variant(results: Results, method: str) -> str:
     variant = results.variant_of(method)
     if variant is None:
-        missing = _("a variant with method {method} and no batch-norm re-estimation")
-        raise NotTestableError(missing.format(method=method))
+        raise NotTestableError("variant", method=method)
     return variant
 
 
 def _extreme_regimes(results: Results) -> tuple[str, str]:
     least, most = results.ends
     if least == most:
-        raise NotTestableError(_("a second training regime"))
+        raise NotTestableError("second regime")
     return least, most
 
 
@@ -214,8 +216,7 @@ def _residual_and_serial(results: Results) -> list[tuple[Cell, Cell]]:
     kinds = {cell: ARCHITECTURE.get(cell.model) for cell in results.cells if cell.regime == most}
     residual = [cell for cell, kind in kinds.items() if kind == "residual"]
     serial = [cell for cell, kind in kinds.items() if kind == "serial"]
-    if not residual:
-        raise NotTestableError(_("a residual network in {regime}").format(regime=most))
-    if not serial:
-        raise NotTestableError(_("a serial network in {regime}").format(regime=most))
+    for kind, found in (("residual", residual), ("serial", serial)):
+        if not found:
+            raise NotTestableError(f"{kind} network", regime=most)
     return [(one, other) for one in residual for other in serial]

@@ -1,21 +1,30 @@
-"""Named comparisons between networks of a study, and whether they settle a question."""
+"""Comparisons between networks of a study, and whether they settle a question."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+import pandas as pd
+
 from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.analysis.statistics import Estimate, estimate, holm, p_value
-from sparsecnn.report.language import N_
+from sparsecnn.analysis.statistics import (
+    Estimate,
+    Terms,
+    estimate,
+    holm,
+    p_value,
+    wilson_interval,
+)
 from sparsecnn.study.config import DENSE
 
 Term = tuple[float, Cell, str]
 """Weight, network and variant; the accuracies are summed with the weights."""
 
-REPRODUCED = N_("reproduced")
-NOT_REPRODUCED = N_("not reproduced")
-INCONCLUSIVE = N_("inconclusive")
-NOT_TESTED = N_("not tested")
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+INCONCLUSIVE = "inconclusive"
+NOT_TESTED = "not tested"
 """Where the study lacks what a claim compares."""
 
 _CANCELLED = 1e-12
@@ -26,7 +35,9 @@ _CANCELLED = 1e-12
 class Comparison:
     """A weighted sum of accuracies that a claim expects to be positive."""
 
-    name: str
+    one: Cell
+    other: Cell
+    """What `one` is compared with; the same where variants of one network are."""
     terms: tuple[Term, ...]
 
 
@@ -34,25 +45,15 @@ class Comparison:
 class Outcome:
     """A comparison's estimate, and its p-value adjusted for the number of comparisons."""
 
-    name: str
+    comparison: Comparison
     estimate: Estimate
     adjusted_p: float
     """Of the effect being zero or more, where it is expected to be positive; one-sided, Holm."""
 
 
-def accuracy(results: Results, cell: Cell, variant: str, confidence: float = 0.95) -> Estimate:
-    """Top-1 accuracy in percent, with its interval."""
-    return estimate([(1, results.top1(cell, variant))], results.n_test, confidence)
-
-
 def drop_terms(cell: Cell, variant: str, weight: float = 1) -> tuple[Term, ...]:
     """Terms of the accuracy lost to pruning: dense minus pruned."""
     return ((weight, cell, DENSE), (-weight, cell, variant))
-
-
-def drop(results: Results, cell: Cell, variant: str, confidence: float = 0.95) -> Estimate:
-    """Accuracy lost to pruning, in points, paired by network."""
-    return weigh(results, drop_terms(cell, variant), confidence)
 
 
 def weigh(results: Results, terms: Sequence[Term], confidence: float = 0.95) -> Estimate:
@@ -71,16 +72,16 @@ def evaluate(
     """Estimate each comparison, with its p-value beside it."""
     estimates = [weigh(results, comparison.terms, confidence) for comparison in comparisons]
     two_sided = [p_value_of(results, comparison.terms) for comparison in comparisons]
-    return outcomes_of([comparison.name for comparison in comparisons], estimates, two_sided)
+    return outcomes_of(comparisons, estimates, two_sided)
 
 
 def outcomes_of(
-    names: Sequence[str], estimates: Sequence[Estimate], p_values: Sequence[float]
+    comparisons: Sequence[Comparison], estimates: Sequence[Estimate], p_values: Sequence[float]
 ) -> list[Outcome]:
-    """Named estimates with their two-sided p-values made one-sided and adjusted."""
+    """Comparisons with their estimates, and two-sided p-values made one-sided and adjusted."""
     pairs = zip(p_values, estimates, strict=True)
     adjusted = holm([p / 2 if estimate.value < 0 else 1 - p / 2 for p, estimate in pairs])
-    return [Outcome(*parts) for parts in zip(names, estimates, adjusted, strict=True)]
+    return [Outcome(*parts) for parts in zip(comparisons, estimates, adjusted, strict=True)]
 
 
 def verdict(outcomes: Sequence[Outcome], confidence: float = 0.95) -> str:
@@ -105,9 +106,8 @@ def against(outcome: Outcome, confidence: float = 0.95) -> bool:
 
 def deciding(outcomes: Sequence[Outcome]) -> Outcome:
     """The comparison a verdict rests on: if one refutes, the surest, else the lowest interval's."""
-    refuting = [outcome for outcome in outcomes if against(outcome)]
     if verdict(outcomes) == NOT_REPRODUCED:
-        return min(refuting, key=lambda outcome: outcome.adjusted_p)
+        return min(filter(against, outcomes), key=lambda outcome: outcome.adjusted_p)
     return min(outcomes, key=lambda outcome: outcome.estimate.low)
 
 
@@ -119,9 +119,8 @@ def winner(results: Results, cell: Cell, confidence: float = 0.95) -> str | None
     """
     if len(results.variants) < 2:
         return None
-    best, *others = sorted(
-        results.variants, key=lambda v: accuracy(results, cell, v).value, reverse=True
-    )
+    means = {variant: results.of(cell, variant)["top1"].mean() for variant in results.variants}
+    best, *others = sorted(means, key=lambda variant: means[variant], reverse=True)
     corrected = 1 - (1 - confidence) / len(others)
     ahead = [
         weigh(results, ((1, cell, best), (-1, cell, other)), corrected).low > 0 for other in others
@@ -129,15 +128,33 @@ def winner(results: Results, cell: Cell, confidence: float = 0.95) -> str | None
     return best if all(ahead) else None
 
 
-def at_chance(results: Results, cell: Cell, variant: str) -> bool:
-    """Whether some seed's network cannot be told from guessing (its 95 % interval holds chance)."""
-    return any(
-        estimate([(1, [top1])], results.n_test).low <= results.chance
-        for top1 in results.top1(cell, variant)
-    )
+def at_chance(results: Results) -> list[tuple[Cell, str]]:
+    """Networks that in some seed cannot be told from guessing (the 95 % interval holds chance)."""
+    return [
+        (cell, variant)
+        for cell, variant in product(results.cells, (DENSE, *results.variants))
+        if wilson_interval(results.of(cell, variant)["top1"].min(), results.n_test)[0]
+        <= results.chance
+    ]
 
 
-def _values(results: Results, terms: Sequence[Term]) -> list[tuple[float, list[float]]]:
+def costs(results: Results) -> pd.DataFrame:
+    """What each variant costs over all networks, the kindest first.
+
+    One row for each variant with its mean `drop` in points, the `worst` one, and that network's
+    `regime` and `model`. Of variants with batch-norm statistics as trained, if there are any: fresh
+    statistics alone change a network's accuracy, so that other drops are not pruning's alone.
+    """
+    fresh = results.frame.loc[results.frame["bn_recalibrated"], "variant"].unique()
+    drops = results.estimates("drop")
+    plain = drops[~drops["variant"].isin(fresh)]
+    groups = (drops if plain.empty else plain).groupby("variant", observed=True)["value"]
+    worst = drops.loc[groups.idxmax(), ["variant", "value", "regime", "model"]]
+    found = worst.rename(columns={"value": "worst"}).set_index("variant")
+    return found.assign(drop=groups.mean()).sort_values("drop", kind="stable").reset_index()
+
+
+def _values(results: Results, terms: Sequence[Term]) -> Terms:
     """Weight and accuracies of every network, once each: what cancels adds no uncertainty.
 
     Regimes that train alike share their networks. If all cancels, one network of weight 0 is left.
@@ -147,7 +164,7 @@ def _values(results: Results, terms: Sequence[Term]) -> list[tuple[float, list[f
     for weight, cell, variant in terms:
         network = (cell.model, *results.training(cell), variant)
         weights[network] = weights.get(network, 0) + weight
-        accuracies[network] = results.top1(cell, variant)
+        accuracies[network] = results.of(cell, variant)["top1"]
     kept = [network for network, weight in weights.items() if abs(weight) > _CANCELLED]
     if not kept:
         return [(0, next(iter(accuracies.values())))]

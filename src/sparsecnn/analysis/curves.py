@@ -1,6 +1,6 @@
 """Studies of many training budgets, which are reported as curves."""
 
-from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.results import Cell, Results, results_of
 
 FEW = 3
 """Up to so many budgets each has a panel or a row of its own; more are reported as a curve."""
@@ -15,8 +15,7 @@ def extremes(results: Results) -> Results:
     """The study itself or, if it is a curve, its least and its most trained regime alone."""
     if not is_curve(results):
         return results
-    ends = results.ends
-    return Results(tuple(row for row in results.rows if row.regime in ends))
+    return results_of(results.frame[results.frame["regime"].isin(results.ends)])
 
 
 def curve_of(results: Results, model: str) -> list[Cell]:

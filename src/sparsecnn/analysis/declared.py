@@ -7,7 +7,6 @@ from typing import Any
 from sparsecnn.analysis.claims import Claim
 from sparsecnn.analysis.comparisons import Comparison, Term, drop_terms
 from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.report.language import gettext as _
 
 Side = Mapping[str, Any]
 """One side of a declared claim: `accuracy`, `drop` or `gain`, and perhaps `model` and `regime`."""
@@ -20,9 +19,10 @@ def declared_claims(config: Mapping[str, Any], first: int) -> list[Claim]:
             number,
             name.replace("_", " ").capitalize(),
             own["statement"],
-            _("{more} minus {than}").format(more=_words(own["more"]), than=_words(own["than"])),
-            partial(_comparisons, own),
+            quantity=None,
+            comparisons=partial(_comparisons, own),
             source="study",
+            sides={"more": own["more"], "than": own["than"]},
         )
         for number, (name, own) in enumerate(config["claims"].items(), first)
     ]
@@ -31,13 +31,12 @@ def declared_claims(config: Mapping[str, Any], first: int) -> list[Claim]:
 def _comparisons(own: Mapping[str, Side], results: Results) -> list[Comparison]:
     """One comparison for every network and regime that the sides leave open."""
     more, than = own["more"], own["than"]
-    found = []
+    found = {}
     for cell in results.cells:
         one, other = _cell(more, cell), _cell(than, cell)
         terms = (*_terms(more, one), *((-w, c, v) for w, c, v in _terms(than, other)))
-        against = _("{one} against {other}").format(one=one, other=other)
-        found.append(Comparison(str(one) if one == other else against, terms))
-    return list({comparison.name: comparison for comparison in found}.values())
+        found[one, other] = Comparison(one, other, terms)
+    return list(found.values())
 
 
 def _cell(side: Side, cell: Cell) -> Cell:
@@ -51,15 +50,3 @@ def _terms(side: Side, cell: Cell) -> tuple[Term, ...]:
         return drop_terms(cell, side["drop"])
     variant, over = side["gain"]
     return ((1, cell, variant), (-1, cell, over))
-
-
-def _words(side: Side) -> str:
-    if "accuracy" in side:
-        what = _("the accuracy of {variant}").format(variant=side["accuracy"])
-    elif "drop" in side:
-        what = _("the drop under {variant}").format(variant=side["drop"])
-    else:
-        variant, other = side["gain"]
-        what = _("the gain of {variant} over {other}").format(variant=variant, other=other)
-    where = [side[key] for key in ("model", "regime") if key in side]
-    return f"{what} ({', '.join(where)})" if where else what

@@ -1,17 +1,17 @@
 """The diagnostics of a study: one tidy table, views on it, and the test of the cause."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import pandas as pd
+
 from sparsecnn.analysis.comparisons import Comparison, Outcome, outcomes_of
-from sparsecnn.analysis.results import Cell
+from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.analysis.statistics import Estimate, mean_over_seeds, mean_p_value
+from sparsecnn.analysis.tables import in_order, read_csv
 from sparsecnn.errors import UserError
-from sparsecnn.report.language import gettext as _
 from sparsecnn.study.config import DENSE, budgets
 
 WORST = 200
@@ -20,53 +20,27 @@ WORST = 200
 LOSS_CHANGE = ("measured", "predicted", "first_order", "second_order", "distance", "model_error")
 """Quantities of a pruned network; it has none of them where more than parameters changed."""
 
+COLUMNS: Mapping[str, type] = {
+    "study": str,
+    "model": str,
+    "regime": str,
+    "recipe": str,
+    "epochs": int,
+    "seed": int,
+    "variant": str,
+    "layer": str,
+    "depth": int,
+    "quantity": str,
+    "value": float,
+}
+"""Of diagnostics.csv, in order; nothing is missing.
 
-@dataclass(frozen=True)
-class Measurement:
-    """One line of diagnostics.csv; the fields are its columns, in order."""
+`variant` is ``dense``, or the variant that is compared with it. `layer` is empty and `depth` 0 for
+what is measured of the whole network; layers have a depth from 1 on.
+"""
 
-    study: str
-    model: str
-    regime: str
-    recipe: str
-    epochs: int
-    seed: int
-    variant: str
-    """``dense``, or the variant that is compared with it."""
-    layer: str
-    """Empty for what is measured of the whole network."""
-    depth: int
-    """Place of the layer from 1 on; 0 for the whole network."""
-    quantity: str
-    value: float
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """The lines of a study, in the study's order."""
-
-    rows: tuple[Measurement, ...]
-
-    @property
-    def variants(self) -> list[str]:
-        """The variants that were compared with their dense networks."""
-        return list(dict.fromkeys(row.variant for row in self.rows if row.variant != DENSE))
-
-    def of(self, cell: Cell, variant: str, quantity: str) -> list[Measurement]:
-        """Every line on one quantity of one network, by seed and depth."""
-        wanted = (*cell, variant, quantity)
-        found = [r for r in self.rows if (r.regime, r.model, r.variant, r.quantity) == wanted]
-        return sorted(found, key=lambda row: (row.seed, row.depth))
-
-    def values(self, cell: Cell, variant: str, quantity: str) -> list[float]:
-        """One quantity of one network, by seed; empty if it was not measured."""
-        return [row.value for row in self.of(cell, variant, quantity)]
-
-    def along_depth(self, cell: Cell, variant: str, quantity: str) -> dict[str, float]:
-        """Mean over seeds for every layer, in order of depth."""
-        rows = self.of(cell, variant, quantity)
-        layers = dict.fromkeys(row.layer for row in rows)
-        return {name: fmean(r.value for r in rows if r.layer == name) for name in layers}
+_LINE = ["variant", "layer", "depth", "quantity", "value"]
+_NETWORK = ["regime", "model", "variant"]
 
 
 def model_error(measured: float, predicted: float) -> float:
@@ -84,13 +58,13 @@ def collect_diagnostics(
     study: str,
     regimes: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
-) -> Diagnostics:
+) -> pd.DataFrame:
     """The table of all diagnostics.json values of a study.
 
     A network that two regimes share has lines for both. Raises `UserError` if one is missing.
     """
     by_key = {(v["model"], v["recipe"], v["epochs"], v["seed"]): v for v in values}
-    rows: list[Measurement] = []
+    networks = []
     for regime, own in regimes.items():
         for model, epochs in budgets(own).items():
             for seed in seeds:
@@ -100,65 +74,137 @@ def collect_diagnostics(
                         f"diagnostics of {model}, {epochs} epochs, seed {seed} are missing: "
                         "run snakemake again"
                     )
-                shared = (study, model, regime, *key[1:])
-                rows += [Measurement(*shared, *line) for line in _lines(by_key[key])]
-    return Diagnostics(tuple(rows))
+                lines = pd.DataFrame(_lines(by_key[key]), columns=_LINE)
+                names = dict(zip(("model", "recipe", "epochs", "seed"), key, strict=True))
+                networks.append(lines.assign(study=study, regime=regime, **names))
+    return _ordered(pd.concat(networks, ignore_index=True)[list(COLUMNS)])
 
 
-def diagnostics_rows(diagnostics: Diagnostics) -> list[dict[str, Any]]:
-    """The rows of diagnostics.csv."""
-    return [asdict(row) for row in diagnostics.rows]
-
-
-def read_diagnostics(path: Path) -> Diagnostics:
+def read_diagnostics(path: Path) -> pd.DataFrame:
     """Read diagnostics.csv; `UserError` if it is not such a table."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return Diagnostics(
-                tuple(
-                    Measurement(**{f.name: f.type(record[f.name]) for f in fields(Measurement)})  # type: ignore[operator]
-                    for record in csv.DictReader(file)
-                )
-            )
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a table of diagnostics ({type(error).__name__}: {error}); "
-            "delete the file and run snakemake again to make it anew"
-        ) from None
+    return _ordered(read_csv(path, "diagnostics", COLUMNS))
+
+
+def compared(diagnostics: pd.DataFrame) -> list[str]:
+    """The variants that were compared with their dense networks."""
+    return [variant for variant in diagnostics["variant"].cat.categories if variant != DENSE]
+
+
+def in_cells(diagnostics: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """The lines on networks that these results have."""
+    return diagnostics[diagnostics["regime"].isin(results.regimes)]
+
+
+def by_seed(diagnostics: pd.DataFrame, cell: Cell, variant: str, quantity: str) -> pd.Series:
+    """One quantity of one whole network, indexed by seed; empty if it was not measured."""
+    found = diagnostics[
+        (diagnostics["regime"] == cell.regime)
+        & (diagnostics["model"] == cell.model)
+        & (diagnostics["variant"] == variant)
+        & (diagnostics["quantity"] == quantity)
+    ]
+    return found.set_index("seed")["value"].sort_index()
+
+
+def of_networks(diagnostics: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over seeds of what was measured of whole networks.
+
+    Indexed by regime, model, variant and quantity; columns mean, std (NaN of one seed), min, max.
+    """
+    whole = diagnostics[diagnostics["depth"] == 0]
+    groups = whole.groupby([*_NETWORK, "quantity"], observed=True)["value"]
+    return groups.agg(["mean", "std", "min", "max"])
+
+
+def of_layers(diagnostics: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of what was measured of layers: a column for each quantity.
+
+    Indexed by regime, model, variant, depth and layer, in order of depth.
+    """
+    layers = diagnostics[diagnostics["depth"] > 0]
+    place = [*_NETWORK, "depth", "layer"]
+    means = layers.groupby([*place, "quantity"], observed=True)["value"].mean()
+    return means.unstack("quantity")
+
+
+def conditioning(diagnostics: pd.DataFrame) -> pd.DataFrame:
+    """Of the input Hessians of every dense network, over its layers.
+
+    Indexed by regime and model: median and lowest effective rank in percent of the columns, and
+    the layer `of_lowest`; median and highest condition number, and the layer `of_highest`.
+    """
+    layers = of_layers(diagnostics).xs(DENSE, level="variant").reset_index(["layer", "depth"])
+    share = 100 * layers["effective_rank"] / layers["columns"]
+    found = {}
+    for cell, own in layers.assign(rank=share).groupby(level=["regime", "model"], observed=True):
+        low, high = own["rank"].argmin(), own["condition"].argmax()
+        found[cell] = {
+            "rank": own["rank"].median(),
+            "lowest": own["rank"].iloc[low],
+            "of_lowest": own["layer"].iloc[low],
+            "condition": own["condition"].median(),
+            "highest": own["condition"].iloc[high],
+            "of_highest": own["layer"].iloc[high],
+        }
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+def convergence(diagnostics: pd.DataFrame) -> dict[str, float]:
+    """How far the largest eigenvalues can be trusted.
+
+    Networks (`n`) and those that `converged`, `fewest` and `most` products with the Hessian, and
+    the largest `residual` as a share of its eigenvalue.
+    """
+    dense = diagnostics[(diagnostics["variant"] == DENSE) & (diagnostics["depth"] == 0)]
+    wide = dense.pivot(index=["regime", "model", "seed"], columns="quantity", values="value")
+    shares = (wide["residual"] / wide["largest"].abs())[wide["largest"] != 0]
+    return {
+        "n": len(wide),
+        "converged": wide["converged"].sum(),
+        "fewest": wide["iterations"].min(),
+        "most": wide["iterations"].max(),
+        "residual": shares.max() if len(shares) else 0.0,
+    }
 
 
 def compare_model_errors(
-    comparisons: Sequence[Comparison], diagnostics: Diagnostics, confidence: float = 0.95
-) -> list[Outcome]:
+    comparisons: Sequence[Comparison], diagnostics: pd.DataFrame, confidence: float = 0.95
+) -> list[Outcome] | None:
     """The same comparisons with the error of the quadratic model in the place of each drop.
 
-    Paired by seed, with Student's t-interval, cut to what is possible. Raises `ValueError` unless
-    the networks were measured with two seeds or more.
+    Paired by seed, with Student's t-interval, cut to what is possible. None unless the networks
+    were measured with two seeds or more.
     """
     differences = []
     for comparison in comparisons:
+        # A drop is dense minus pruned.
         terms = [
-            # A drop is dense minus pruned.
-            [-weight * error for error in diagnostics.values(cell, variant, "model_error")]
+            -weight * by_seed(diagnostics, cell, variant, "model_error")
             for weight, cell, variant in comparison.terms
             if variant != DENSE
         ]
-        per_seed = [sum(parts) for parts in zip(*terms, strict=True)]
+        per_seed = pd.concat(terms, axis="columns").sum(axis="columns", skipna=False)
+        if per_seed.isna().any():
+            raise ValueError("errors of different seeds cannot be paired")
         if len(per_seed) < 2:
-            raise ValueError(_("the quadratic model's error with two seeds or more"))
+            return None
         differences.append(per_seed)
     return outcomes_of(
-        [comparison.name for comparison in comparisons],
+        comparisons,
         [_interval(per_seed, confidence) for per_seed in differences],
         [mean_p_value(per_seed) for per_seed in differences],
     )
 
 
-def _interval(per_seed: Sequence[float], confidence: float) -> Estimate:
+def _interval(per_seed: "pd.Series[float]", confidence: float) -> Estimate:
     """Of a difference of errors, which lies between -`WORST` and `WORST`."""
     found = mean_over_seeds(per_seed, confidence, -WORST, WORST)
     # Equal seeds, as where every error is the largest there is, tell nothing of the spread.
     return found if found.sd else replace(found, low=-WORST, high=WORST)
+
+
+def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+    return in_order(frame, "regime", "model", "variant", first=(DENSE,))
 
 
 def _lines(value: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, float]]:

@@ -1,13 +1,13 @@
 """The reference study's published numbers, and how a study differs from it."""
 
-import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.report.language import gettext as _
-from sparsecnn.report.text import escaped
+from sparsecnn.analysis.tables import read_csv
 from sparsecnn.study.config import DENSE
 
 DATA = "CIFAR-10"
@@ -15,43 +15,44 @@ LAYOUT = "flattened"
 SOLVER = "static_obs"
 """Our imitation of the update that the reference calls SparseGPT."""
 
+COLUMNS: Mapping[str, type] = {
+    "regime": str,
+    "epochs": str,
+    "model": str,
+    "method": str,
+    "top1": float,
+    "drop": float,
+}
+"""Of the published table: accuracies in percent, drops in points, missing for dense networks.
 
-@dataclass(frozen=True)
-class Published:
-    """What the reference reports for one network at one budget; accuracies in percent."""
-
-    epochs: str
-    """The budget as published, a range over the three networks: ``5-7``."""
-    dense: float
-    methods: Mapping[str, tuple[float, float]]
-    """Accuracy and drop of each pruning method."""
-
-    def pruned(self, methods: Iterable[str]) -> list[tuple[float, float]]:
-        """Accuracy and drop of each of these methods."""
-        return [self.methods[method] for method in methods]
+`epochs` is the budget as published, a range over the three networks: ``5-7``.
+"""
 
 
-def read_reference(path: Path) -> dict[Cell, Published]:
-    """Read the published table: columns regime, epochs, model, method, top1, drop."""
-    with path.open(encoding="utf-8", newline="") as file:
-        records = list(csv.DictReader(file))
-    published = {}
-    for record in records:
-        cell = Cell(record["regime"], record["model"])
-        own = [r for r in records if (r["regime"], r["model"]) == cell]
-        published[cell] = Published(
-            record["epochs"],
-            next(float(r["top1"]) for r in own if r["method"] == DENSE),
-            {r["method"]: (float(r["top1"]), float(r["drop"])) for r in own if r["drop"]},
-        )
-    return published
+def read_reference(path: Path) -> pd.DataFrame:
+    """The published table: one row for each regime, network and method, dense ones too.
+
+    Raises `UserError` if it is no such table.
+    """
+    return read_csv(path, "published results", COLUMNS, missing=("drop",))
 
 
-def shared_methods(results: Results, published: Mapping[Cell, Published]) -> dict[str, str]:
+def published_of(published: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    """What the reference reports of one network, indexed by method; empty if it has none."""
+    own = published[(published["regime"] == cell.regime) & (published["model"] == cell.model)]
+    return own.set_index("method")
+
+
+def shared_cells(results: Results, published: pd.DataFrame) -> list[Cell]:
+    """The networks of the study that the reference has too."""
+    return [cell for cell in results.cells if not published_of(published, cell).empty]
+
+
+def shared_methods(results: Results, published: pd.DataFrame) -> dict[str, str]:
     """Published methods that the study has too, each with our variant; empty if there is none."""
-    cells = [cell for cell in results.cells if cell in published]
-    methods = list(published[cells[0]].methods) if cells else []
-    variants = {method: results.variant_of(method) for method in methods}
+    cells = shared_cells(results, published)
+    methods = list(published_of(published, cells[0]).index) if cells else []
+    variants = {method: results.variant_of(method) for method in methods if method != DENSE}
     return {method: variant for method, variant in variants.items() if variant is not None}
 
 
@@ -67,47 +68,31 @@ def imitations(results: Results, methods: Iterable[str]) -> dict[str, str]:
     return {method: variant for method, variant in found.items() if variant is not None}
 
 
-def differences(
-    results: Results, published: Mapping[Cell, Published], calibration_images: int
-) -> list[str]:
-    """In what the compared cells differ from the reference: one phrase for each difference."""
-    cells = [cell for cell in results.cells if cell in published]
-    shared = shared_methods(results, published)
-    rows = [
-        row for cell in cells for variant in shared.values() for row in results.of(cell, variant)
-    ]
-    found = []
-    label = results.rows[0].dataset
-    if label != DATA:
-        here = escaped(label)
-        found.append(_("data: {here} here, {there} there").format(here=here, there=DATA))
-    narrow = sorted({f"{row.model} {row.width:g}" for row in rows if row.width != 1})
-    if narrow:
-        words = _("width of the networks: {here} here, 1 there")
-        found.append(words.format(here=", ".join(narrow)))
-    budgets = [
-        _("{cell} {here} here, {there} there").format(
-            cell=cell, here=results.epochs(cell), there=published[cell].epochs
-        )
-        for cell in cells
-        if not _within(results.epochs(cell), published[cell].epochs)
-    ]
-    if budgets:
-        found.append(_("epochs: {differences}").format(differences="; ".join(budgets)))
-    patterns = sorted({row.pattern for row in rows if row.pattern != "2:4"})
-    if patterns:
-        found.append(_("pattern: {here} here, 2:4 there").format(here=", ".join(patterns)))
-    layouts = sorted({row.layout for row in rows if row.layout != LAYOUT})
-    if layouts:
-        words = _("groups of a convolution's weights: {here} here, {there} there")
-        found.append(words.format(here=", ".join(layouts), there=LAYOUT))
-    if "sparsegpt" in shared:
-        words = _("SparseGPT: `{variant}` here, an update with one static inverse Hessian there")
-        found.append(words.format(variant=shared["sparsegpt"]))
-    words = _("calibration images: {here} as they are here, 1,024 augmented ones there")
-    found.append(words.format(here=f"{calibration_images:,}"))
-    found.append(_("weights: of the last epoch here, of the best epoch on the test set there"))
-    return found
+def differences(results: Results, published: pd.DataFrame) -> dict[str, Any]:
+    """In what the compared networks differ from the reference, by what it is; nothing if equal.
+
+    `data`, `patterns`, `layouts`: what they are here; `widths` by model; `epochs`: cells with
+    the epochs here and there; `solver`: the variant beside the reference's SparseGPT.
+    """
+    cells, shared = shared_cells(results, published), shared_methods(results, published)
+    frame = results.frame
+    in_cells = pd.Series(zip(frame["regime"], frame["model"], strict=True), frame.index).isin(cells)
+    compared = frame[in_cells & frame["variant"].isin(shared.values())]
+    narrow = compared[compared["width"] != 1].sort_values("model", key=lambda m: m.astype(str))
+    there = {cell: str(published_of(published, cell).at[DENSE, "epochs"]) for cell in cells}
+    found = {
+        "data": results.dataset if results.dataset != DATA else None,
+        "widths": dict(zip(narrow["model"], narrow["width"], strict=True)),
+        "epochs": [
+            (cell, results.epochs(cell), there[cell])
+            for cell in cells
+            if not _within(results.epochs(cell), there[cell])
+        ],
+        "patterns": sorted(set(compared["pattern"]) - {"2:4"}),
+        "layouts": sorted(set(compared["layout"]) - {LAYOUT}),
+        "solver": shared.get("sparsegpt"),
+    }
+    return {what: here for what, here in found.items() if here}
 
 
 def _within(epochs: int, published: str) -> bool:

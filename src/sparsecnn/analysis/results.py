@@ -1,19 +1,55 @@
 """The table of a study: one row per regime and evaluated network, and views on it."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+import pandas as pd
+
+from sparsecnn.analysis.statistics import estimate
+from sparsecnn.analysis.tables import in_order, read_csv
 from sparsecnn.errors import UserError
 from sparsecnn.study.config import DENSE, budgets
 from sparsecnn.study.layout import network_folder
 
-_T = TypeVar("_T")
+COLUMNS: Mapping[str, type] = {
+    "study": str,
+    "dataset": str,
+    "model": str,
+    "width": float,
+    "regime": str,
+    "recipe": str,
+    "epochs": int,
+    "seed": int,
+    "variant": str,
+    "method": str,
+    "pattern": str,
+    "layout": str,
+    "coverage": str,
+    "bn_recalibrated": bool,
+    "top1": float,
+    "loss": float,
+    "n_test": int,
+    "dense_top1": float,
+    "drop": float,
+    "sparsity_pruned_layers": float,
+    "sparsity_network": float,
+    "seconds": float,
+    "device": str,
+    "n_classes": int,
+}
+"""Of metrics.csv, in order. Nothing may be missing; texts may be empty.
 
-_KEY = ("model", "recipe", "epochs", "seed", "variant")
+Accuracies (`top1`, `dense_top1`) are in percent, `drop` = `dense_top1` - `top1` in points,
+sparsities are fractions of zero weights, `seconds` is the time of training (dense) or pruning.
+"""
+
+_NETWORK = ["model", "recipe", "epochs", "seed", "variant"]
 """What tells the networks of a study apart."""
+_ROUNDING = 9
+"""Decimals of a drop: accuracies are multiples of 100 / n_test, the rest is of the subtraction."""
 
 
 class Cell(NamedTuple):
@@ -26,117 +62,112 @@ class Cell(NamedTuple):
         return f"{self.model}, {self.regime}"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of metrics.csv; the fields are its columns, in order.
-
-    Accuracies (`top1`, `dense_top1`) are in percent, `drop` = `dense_top1` - `top1` in points,
-    sparsities are fractions of zero weights, `seconds` is the time of training (dense) or pruning.
-    """
-
-    study: str
-    dataset: str
-    model: str
-    width: float
-    regime: str
-    recipe: str
-    epochs: int
-    seed: int
-    variant: str
-    method: str
-    pattern: str
-    layout: str
-    coverage: str
-    bn_recalibrated: bool
-    top1: float
-    loss: float
-    n_test: int
-    dense_top1: float
-    drop: float
-    sparsity_pruned_layers: float
-    sparsity_network: float
-    seconds: float
-    device: str
-    n_classes: int
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
-    """The rows of a study in the study's order: regimes from least to most trained, dense first."""
+    """The table of a study; regimes come from least to most trained, dense networks first."""
 
-    rows: tuple[Row, ...]
+    frame: pd.DataFrame
+    """`COLUMNS`, with `regime`, `model` and `variant` as categories in the study's order."""
 
     @property
     def regimes(self) -> list[str]:
         """Names of the regimes, least trained first."""
-        return _distinct(row.regime for row in self.rows)
+        return list(self.frame["regime"].cat.categories)
 
     @property
     def ends(self) -> tuple[str, str]:
         """The least and the most trained regime, of those that train as the first one does."""
-        recipes = {row.regime: row.recipe for row in self.rows}
-        alike = [name for name, recipe in recipes.items() if recipe == self.rows[0].recipe]
-        return alike[0], alike[-1]
+        alike = self.frame.loc[self.frame["recipe"] == self.frame["recipe"].iloc[0], "regime"]
+        return alike.min(), alike.max()
 
     @property
     def models(self) -> list[str]:
         """Names of the networks."""
-        return _distinct(row.model for row in self.rows)
+        return list(self.frame["model"].cat.categories)
 
-    @property
+    @cached_property
     def cells(self) -> list[Cell]:
         """Every pair of regime and network that the study has."""
-        return _distinct(Cell(row.regime, row.model) for row in self.rows)
+        return [Cell(*pair) for pair in _distinct(self.frame, "regime", "model")]
 
     @property
     def variants(self) -> list[str]:
         """Names of the pruned variants; `dense` is not among them."""
-        return _distinct(row.variant for row in self.rows if row.variant != DENSE)
+        return [variant for variant in self.frame["variant"].cat.categories if variant != DENSE]
 
     @property
     def seeds(self) -> list[int]:
         """The seeds that every network was trained with."""
-        return _distinct(row.seed for row in self.rows)
+        return [int(seed) for seed in self.frame["seed"].unique()]
 
     @property
     def n_test(self) -> int:
         """Number of test images."""
-        return self.rows[0].n_test
+        return int(self.frame["n_test"].iloc[0])
 
     @property
     def chance(self) -> float:
         """Accuracy of guessing, in percent."""
-        return 100 / self.rows[0].n_classes
+        return 100 / int(self.frame["n_classes"].iloc[0])
 
-    def of(self, cell: Cell, variant: str) -> list[Row]:
-        """Rows of one network and variant, by seed."""
-        found = [r for r in self.rows if (r.regime, r.model, r.variant) == (*cell, variant)]
-        return sorted(found, key=lambda row: row.seed)
+    @property
+    def dataset(self) -> str:
+        """Label of the data."""
+        return str(self.frame["dataset"].iloc[0])
 
-    def top1(self, cell: Cell, variant: str) -> list[float]:
-        """Accuracies of one network and variant, by seed, in percent."""
-        return [row.top1 for row in self.of(cell, variant)]
+    def of(self, cell: Cell, variant: str) -> pd.DataFrame:
+        """Rows of one network and variant, indexed by seed."""
+        return self._networks[*cell, variant]
 
     def epochs(self, cell: Cell) -> int:
         """Training budget of a network, in epochs."""
-        return self.of(cell, DENSE)[0].epochs
+        return int(self.of(cell, DENSE)["epochs"].iloc[0])
 
     def training(self, cell: Cell) -> tuple[str, int]:
         """Recipe and epochs of a network: cells that agree in both hold the same networks."""
-        return self.of(cell, DENSE)[0].recipe, self.epochs(cell)
+        return str(self.of(cell, DENSE)["recipe"].iloc[0]), self.epochs(cell)
 
     def variant_of(
         self, method: str, layout: str | None = None, *, bn_recalibrated: bool = False
     ) -> str | None:
         """First variant of a method, of any layout or of one, with batch norm as it says."""
-        found = (
-            row.variant
-            for row in self.rows
-            if row.method == method
-            and layout in (None, row.layout)
-            and row.bn_recalibrated == bn_recalibrated
-        )
-        return next(found, None)
+        found = self.frame[
+            (self.frame["method"] == method)
+            & (self.frame["bn_recalibrated"] == bn_recalibrated)
+            & self.frame["layout"].isin(self.frame["layout"] if layout is None else [layout])
+        ]
+        return None if found.empty else str(found["variant"].iloc[0])
+
+    def estimates(self, column: str) -> pd.DataFrame:
+        """Mean and 95 % interval of every network's `top1`, or of its `drop`, paired by seed.
+
+        One row for each regime, model and variant in the study's order (of drops no `dense`):
+        regime, model, recipe, epochs, variant and the fields of `statistics.Estimate`.
+        """
+        rows = []
+        for (regime, model, variant), own in self._networks.items():
+            if column == "drop" and variant == DENSE:
+                continue
+            pruned = (1 if column == "top1" else -1, own["top1"])
+            terms = [pruned] if column == "top1" else [(1, own["dense_top1"]), pruned]
+            names = {"regime": regime, "model": model, "variant": variant}
+            names |= {name: own[name].iloc[0] for name in ("recipe", "epochs")}
+            rows.append({**names, **asdict(estimate(terms, self.n_test))})
+        frame = pd.DataFrame(rows)
+        for name in ("regime", "model", "variant"):
+            frame[name] = frame[name].astype(self.frame[name].dtype)
+        return frame.astype({"sd": float})
+
+    @cached_property
+    def _networks(self) -> dict[tuple[Any, ...], pd.DataFrame]:
+        by_seed = self.frame.sort_values("seed", kind="stable")
+        groups = by_seed.groupby(["regime", "model", "variant"], observed=True)
+        return {key: own.set_index("seed") for key, own in groups}
+
+
+def results_of(frame: pd.DataFrame) -> Results:
+    """A table with its regimes, models and variants in the order in which they come."""
+    return Results(in_order(frame, "regime", "model", "variant", first=(DENSE,)))
 
 
 def collect(
@@ -166,97 +197,56 @@ def collect(
     UserError
         A network is missing, unexpected or given twice, or the test sets differ.
     """
-    by_key = _by_key(metrics)
-    expected = [
-        (regime, (model, own["recipe"], epochs, seed, variant))
-        for regime, own in regimes.items()
-        for model, epochs in budgets(own).items()
-        for seed in seeds
-        for variant in (DENSE, *variants)
-    ]
-    _check_complete(by_key, {key for _, key in expected})
-    dense = {key: by_key[(*key[:-1], DENSE)]["top1"] for key in by_key}
-    return Results(
-        tuple(_row(by_key[key], study, dataset, regime, dense[key]) for regime, key in expected)
+    expected = pd.DataFrame(
+        [
+            (regime, model, own["recipe"], epochs, seed, variant)
+            for regime, own in regimes.items()
+            for model, epochs in budgets(own).items()
+            for seed in seeds
+            for variant in (DENSE, *variants)
+        ],
+        columns=["regime", *_NETWORK],
     )
-
-
-def table_rows(results: Results) -> list[dict[str, Any]]:
-    """The rows of metrics.csv."""
-    return [asdict(row) for row in results.rows]
+    found = pd.DataFrame(metrics).assign(n_classes=[len(value["per_class"]) for value in metrics])
+    _check(found, expected)
+    dense = found[found["variant"] == DENSE].drop(columns="variant")
+    dense = dense.rename(columns={"top1": "dense_top1"})[[*_NETWORK[:-1], "dense_top1"]]
+    frame = expected.merge(found, on=_NETWORK).merge(dense, on=_NETWORK[:-1])
+    frame = frame.assign(
+        study=study,
+        dataset=dataset,
+        drop=(frame["dense_top1"] - frame["top1"]).round(_ROUNDING),
+    )
+    return results_of(frame[list(COLUMNS)])
 
 
 def read_results(path: Path) -> Results:
     """Read metrics.csv; `UserError` if it is not such a table."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = tuple(_parse(record) for record in csv.DictReader(file))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a table of metrics ({type(error).__name__}: {error}); "
-            "delete the file and run snakemake again to make it anew"
-        ) from None
-    if not rows:
-        raise UserError(f"{path}: the table has no rows; delete it and run snakemake again")
-    return Results(rows)
+    return results_of(read_csv(path, "metrics", COLUMNS))
 
 
-def _by_key(metrics: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    by_key: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for value in metrics:
-        key = tuple(value[name] for name in _KEY)
-        if key in by_key:
-            raise UserError(f"the metrics of {network_folder(value)} are given twice; remove one")
-        by_key[key] = value
-    sizes = sorted({value["n_test"] for value in metrics})
+def _check(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    again = found[found.duplicated(_NETWORK)].to_dict("records")
+    if again:
+        folder = network_folder(again[0])
+        raise UserError(f"the metrics of {folder} are given twice; remove one")
+    sizes = sorted(found["n_test"].unique())
     if len(sizes) > 1:
-        found = " and ".join(str(size) for size in sizes)
+        listed = " and ".join(str(size) for size in sizes)
         raise UserError(
-            f"the networks were tested on different numbers of images ({found}): "
+            f"the networks were tested on different numbers of images ({listed}): "
             "delete the study's metrics.json files and run snakemake again"
         )
-    return by_key
-
-
-def _check_complete(
-    by_key: Mapping[tuple[Any, ...], Mapping[str, Any]], expected: set[tuple[Any, ...]]
-) -> None:
-    missing = sorted(expected - set(by_key))
-    unexpected = sorted(set(by_key) - expected)
-    for problem, keys in (("missing", missing), ("not part of this study", unexpected)):
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            name = network_folder(dict(zip(_KEY, keys[0], strict=True)))
+    both = expected[_NETWORK].drop_duplicates().merge(found, "outer", _NETWORK, indicator=True)
+    for side, problem in (("left_only", "missing"), ("right_only", "not part of this study")):
+        alone = both[both["_merge"] == side].sort_values(_NETWORK).to_dict("records")
+        if alone:
+            more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
             raise UserError(
-                f"metrics of {name}{more} are {problem}: "
+                f"metrics of {network_folder(alone[0])}{more} are {problem}: "
                 "give exactly the networks of the study's regimes, seeds and variants"
             )
 
 
-def _row(value: Mapping[str, Any], study: str, dataset: str, regime: str, dense_top1: float) -> Row:
-    own = {
-        "study": study,
-        "dataset": dataset,
-        "regime": regime,
-        "dense_top1": dense_top1,
-        # Accuracies are multiples of 100 / n_test; the rest is rounding of the subtraction.
-        "drop": round(dense_top1 - value["top1"], 9),
-        "n_classes": len(value["per_class"]),
-    }
-    return Row(**own, **{f.name: value[f.name] for f in fields(Row) if f.name not in own})
-
-
-def _parse(record: Mapping[str, str]) -> Row:
-    values: dict[str, Any] = {}
-    for field in fields(Row):
-        text = record[field.name]
-        values[field.name] = text == "True" if field.type is bool else field.type(text)  # type: ignore[operator]
-    return Row(**values)
-
-
-def _distinct(values: Iterable[_T]) -> list[_T]:
-    found: list[_T] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+def _distinct(frame: pd.DataFrame, *names: str) -> Iterable[tuple[Any, ...]]:
+    return frame[list(names)].drop_duplicates().itertuples(index=False, name=None)

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtri, stdtr, stdtrit
 
 _NO_SPREAD = 1e-9
 _BISECTIONS = 50
+
+Terms = Sequence[tuple[float, "pd.Series[float]"]]
+"""Weights, each with accuracies in percent by seed: the index says whose."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,7 @@ class Estimate:
     """What the interval speaks of: new seeds (t), or new test images (binomial)."""
 
 
-def estimate(
-    terms: Sequence[tuple[float, Sequence[float]]], n_test: int, confidence: float = 0.95
-) -> Estimate:
+def estimate(terms: Terms, n_test: int, confidence: float = 0.95) -> Estimate:
     """Mean and interval of a weighted sum of accuracies, paired by seed.
 
     With two seeds or more, Student's t-interval of the per-seed sums, cut to what is possible
@@ -43,31 +45,35 @@ def estimate(
     Parameters
     ----------
     terms
-        Pairs of a weight and the accuracies in percent, one per seed, same order of seeds.
+        Weights and accuracies of the same seeds.
     n_test
         Number of test images.
     confidence
         Coverage of the interval, between 0 and 1.
+
+    Raises `ValueError` if a seed is not in every term.
     """
-    per_seed = _per_seed(terms)
-    n, value = len(per_seed), float(np.mean(per_seed))
-    sd = float(np.std(per_seed, ddof=1)) if n > 1 else None
+    sums = per_seed(terms)
+    sd = float(sums.std()) if len(sums) > 1 else None
     if sd is not None and sd > _NO_SPREAD:
         least = 100 * sum(weight for weight, _ in terms if weight < 0)
         most = 100 * sum(weight for weight, _ in terms if weight > 0)
-        return mean_over_seeds(per_seed, confidence, least, most)
-    below = above = 0.0
-    for weight, values in terms:
-        mean = float(np.mean(values))
-        low, high = wilson_interval(mean, n_test, confidence)
-        reach = (mean - low, high - mean) if weight > 0 else (high - mean, mean - low)
-        below += (weight * reach[0]) ** 2
-        above += (weight * reach[1]) ** 2
-    return Estimate(value, value - below**0.5, value + above**0.5, sd, n, "test images")
+        return mean_over_seeds(sums, confidence, least, most)
+    value = float(sums.mean())
+    below, above = _binomial(_means(terms), n_test, confidence)
+    return Estimate(value, value - below, value + above, sd, len(sums), "test images")
+
+
+def per_seed(terms: Terms) -> "pd.Series[float]":
+    """The weighted sum of every seed; `ValueError` if a seed is not in every term."""
+    sums = sum(weight * values for weight, values in terms)
+    if not isinstance(sums, pd.Series) or sums.isna().any():
+        raise ValueError("accuracies of different seeds cannot be paired")
+    return sums
 
 
 def mean_over_seeds(
-    values: Sequence[float],
+    values: "pd.Series[float]",
     confidence: float = 0.95,
     least: float = -math.inf,
     most: float = math.inf,
@@ -76,12 +82,12 @@ def mean_over_seeds(
 
     The interval is cut to what is possible: `least` to `most`.
     """
-    n, value, sd = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
+    n, value, sd = len(values), float(values.mean()), float(values.std())
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / n**0.5
     return Estimate(value, max(value - half, least), min(value + half, most), sd, n, "seeds")
 
 
-def mean_p_value(values: Sequence[float]) -> float:
+def mean_p_value(values: "pd.Series[float]") -> float:
     """Two-sided p-value of that mean being zero (Student's t-test); 1 if all values are equal."""
     found = mean_over_seeds(values)
     error = (found.sd or 0) / found.n**0.5
@@ -90,7 +96,7 @@ def mean_p_value(values: Sequence[float]) -> float:
     return float(2 * stdtr(found.n - 1, -abs(found.value) / error))
 
 
-def p_value(terms: Sequence[tuple[float, Sequence[float]]], n_test: int) -> float:
+def p_value(terms: Terms, n_test: int) -> float:
     """Two-sided p-value of a weighted sum of accuracies being zero, paired by seed.
 
     The smallest p at which the interval of `estimate` at confidence 1 - p leaves 0 out: Student's
@@ -98,12 +104,13 @@ def p_value(terms: Sequence[tuple[float, Sequence[float]]], n_test: int) -> floa
     """
     found = estimate(terms, n_test)
     if found.basis == "seeds":
-        return mean_p_value(_per_seed(terms))
+        return mean_p_value(per_seed(terms))
+    means = _means(terms)
     low, high = 0.0, 1.0  # bisection for the p at which the interval touches 0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        interval = estimate(terms, n_test, 1 - middle)
-        if interval.low > 0 or interval.high < 0:
+        below, above = _binomial(means, n_test, 1 - middle)
+        if found.value - below > 0 or found.value + above < 0:
             high = middle
         else:
             low = middle
@@ -135,5 +142,18 @@ def wilson_interval(percent: float, n_test: int, confidence: float = 0.95) -> tu
     return min(100 * max(centre - half, 0), percent), max(100 * min(centre + half, 1), percent)
 
 
-def _per_seed(terms: Sequence[tuple[float, Sequence[float]]]) -> list[float]:
-    return [float(x) for x in np.sum([w * np.asarray(values) for w, values in terms], axis=0)]
+def _means(terms: Terms) -> list[tuple[float, float]]:
+    return [(weight, float(values.mean())) for weight, values in terms]
+
+
+def _binomial(
+    means: Sequence[tuple[float, float]], n_test: int, confidence: float
+) -> tuple[float, float]:
+    """How far the interval of a weighted sum of accuracies reaches below and above it."""
+    below = above = 0.0
+    for weight, mean in means:
+        low, high = wilson_interval(mean, n_test, confidence)
+        reach = (mean - low, high - mean) if weight > 0 else (high - mean, mean - low)
+        below += (weight * reach[0]) ** 2
+        above += (weight * reach[1]) ** 2
+    return below**0.5, above**0.5

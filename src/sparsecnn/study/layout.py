@@ -35,7 +35,7 @@ class Training(NamedTuple):
     seed: int
 
 
-def network_folder(network: Mapping[str, Any]) -> str:
+def network_folder(network: Mapping[Any, Any]) -> str:
     """Its folder inside the study's results, e.g. ``vgg16/strong/epochs-5/seed-0/dense``."""
     return f"{NETWORK.format(**network)}/{network['variant']}"
 
