@@ -1,0 +1,62 @@
+"""What rows, columns and comparisons are called, in the present language."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sparsecnn.analysis.ablation import PLAIN, Column, Ingredient
+from sparsecnn.analysis.results import Cell
+from sparsecnn.report.language import gettext as _
+from sparsecnn.report.language import ngettext
+
+
+def ingredient_label(row: Ingredient) -> str:
+    """The method, and its options that differ from the study's defaults."""
+    return row.method + "".join(_options(row.options))
+
+
+def column_label(column: Column) -> str:
+    """Groups, and whether batch norm is re-estimated or as it was trained."""
+    words = _("{layout}, re-estimated") if column.bn_recalibrated else _("{layout}, as is")
+    return words.format(layout=column.layout)
+
+
+def correction_label(step: str) -> str:
+    """The reference's solver, or what of it was put right (`analysis.ablation.corrections`)."""
+    return {
+        "imitation": _("the reference's solver: static inverse, flattened groups, batch norm as is"),
+        "inverse": _("only the inverse put right ({method})").format(method=PLAIN),
+        "groups": _("only the groups along the channels"),
+        "batch norm": _("only batch norm re-estimated"),
+        "all": _("all three"),
+    }[step]
+
+
+def comparison_label(claim: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+    """The networks that a comparison of a claim is between."""
+    one, other = (Cell(**comparison[side]) for side in ("one", "other"))
+    if one == other:
+        return str(one)
+    if claim["source"] == "study":
+        return _("{one} against {other}").format(one=one, other=other)
+    if one.model == other.model:
+        words = _("{model}, {least} against {most}")
+        return words.format(model=one.model, least=one.regime, most=other.regime)
+    return _("{model} against {other}").format(model=one.model, other=other.model)
+
+
+def epochs_label(epochs: int) -> str:
+    """How long a network was trained."""
+    return ngettext("{number} epoch", "{number} epochs", epochs).format(number=epochs)
+
+
+def _options(options: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in options.items():
+        name = key.replace("_", " ")
+        if isinstance(value, bool):
+            yield f" + {name}" if value else " " + _("without {option}").format(option=name)
+        elif isinstance(value, str):
+            yield f" + {value.replace('_', ' ')} {name}"
+        elif isinstance(value, list):
+            yield f" + {name} " + (", ".join(value) or _("nothing"))
+        else:
+            yield f" + {name} {value:g}"
