@@ -38,8 +38,8 @@ CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 def extracted(tmp_path_factory):
     """The texts of the report, found as `make messages` finds them."""
     target = tmp_path_factory.mktemp("messages") / "messages.pot"
-    command = ["pybabel", "-q", "extract", "-F", str(ROOT / "pyproject.toml"), "-o", str(target)]
-    CommandLineInterface().run([*command, str(ROOT)])
+    command = ["pybabel", "-q", "extract", "-F", str(ROOT / "pyproject.toml"), "-k", "English"]
+    CommandLineInterface().run([*command, "-o", str(target), str(ROOT)])
     with target.open("rb") as file:
         return [message.id for message in read_po(file) if message.id]
 
@@ -63,10 +63,9 @@ def templates():
     options = {"newstyle_gettext": "true", "trimmed": "true", "silent": "false"}
     options |= {"trim_blocks": "true", "lstrip_blocks": "true"}
     found = set()
-    for _, message, *_ in extract_from_file(
-        "jinja2", ROOT / "report" / "report.md.j2", options=options
-    ):
-        found |= {message} if isinstance(message, str) else set(message)
+    for path in (ROOT / "report" / "markdown").glob("*.j2"):
+        for _, message, *_ in extract_from_file("jinja2", path, options=options):
+            found |= {message} if isinstance(message, str) else set(message)
     return found
 
 

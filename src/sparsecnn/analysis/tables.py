@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sparsecnn.artifacts import write_text
 from sparsecnn.errors import UserError
 
 Columns = Mapping[str, type]
@@ -45,6 +46,11 @@ def read_csv(
             for name, holds in columns.items()
         }
     )
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table, atomically, with numbers in full."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def in_order(frame: pd.DataFrame, *names: str, first: tuple[str, ...] = ()) -> pd.DataFrame:

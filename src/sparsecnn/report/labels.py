@@ -23,7 +23,9 @@ def column_label(column: Column) -> str:
 def correction_label(step: str) -> str:
     """The reference's solver, or what of it was put right (`analysis.ablation.corrections`)."""
     return {
-        "imitation": _("the reference's solver: static inverse, flattened groups, batch norm as is"),
+        "imitation": _(
+            "the reference's solver: static inverse, flattened groups, batch norm as is"
+        ),
         "inverse": _("only the inverse put right ({method})").format(method=PLAIN),
         "groups": _("only the groups along the channels"),
         "batch norm": _("only batch norm re-estimated"),
@@ -41,7 +43,7 @@ def comparison_label(claim: Mapping[str, Any], comparison: Mapping[str, Any]) ->
     if one.model == other.model:
         words = _("{model}, {least} against {most}")
         return words.format(model=one.model, least=one.regime, most=other.regime)
-    return _("{model} against {other}").format(model=one.model, other=other.model)
+    return _("{model} against {other}").format(model=one.model, other=other)
 
 
 def epochs_label(epochs: int) -> str:
