@@ -3,7 +3,7 @@
 `python tests/unit/study_example.py` writes the golden reports anew; read the difference.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,7 @@ from sparsecnn.analysis.declared import declared_claims
 from sparsecnn.analysis.diagnostics import collect_diagnostics
 from sparsecnn.analysis.judging import judge
 from sparsecnn.analysis.reference import read_reference
-from sparsecnn.analysis.results import Cell, Results, collect
+from sparsecnn.analysis.results import Cell, Results, collect, results_of
 from sparsecnn.artifacts import Manifest
 from sparsecnn.report.language import NAMES, speaking
 from sparsecnn.report.markdown import render, report_context
@@ -125,6 +125,19 @@ def results(
         seeds=seeds,
         variants=variants,
     )
+
+
+def values_of(table: Results, cell: Cell, variant: str, column: str = "top1") -> list[float]:
+    """One column of a network's rows, by seed."""
+    found: list[float] = table.of(cell, variant)[column].tolist()
+    return found
+
+
+def with_top1(table: Results, change: Callable[[pd.Series], float]) -> Results:
+    """The table with the accuracy of every row, dense ones too, replaced by what `change` gives."""
+    top1 = table.frame.apply(change, axis="columns")
+    drop = table.frame["dense_top1"] - top1
+    return results_of(table.frame.assign(top1=top1, drop=drop))
 
 
 def published_results() -> Results:
@@ -366,7 +379,9 @@ def _report(
         config={
             "study": "example",
             "dataset": {"name": "image_folder", "source": None, "label": table.dataset},
-            "models": {model: {"width": float(table.frame["width"].iloc[0])} for model in table.models},
+            "models": {
+                model: {"width": float(table.frame["width"].iloc[0])} for model in table.models
+            },
             "regimes": regimes,
             "seeds": table.seeds,
             "recipes": {"reference": asdict(Recipe())},

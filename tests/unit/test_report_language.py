@@ -5,6 +5,7 @@ import re
 import string
 from collections import Counter
 
+import pandas as pd
 import pytest
 from babel.messages.extract import extract_from_file
 from babel.messages.frontend import CommandLineInterface
@@ -25,7 +26,7 @@ from study_example import (
 )
 
 from sparsecnn.report.language import NAMES, gettext, ngettext, speaking
-from sparsecnn.report.text import anchor, markdown_table
+from sparsecnn.report.text import anchor, table
 
 LEAST, VGG = "under_trained", {"vgg16": 5}
 KOREAN = CATALOGUES["ko"]
@@ -267,8 +268,8 @@ def test_what_a_study_says_of_itself_is_not_translated():
 
 
 def test_hangul_is_padded_by_the_columns_it_takes():
-    assert markdown_table(["이름", "x"], [["a", "1.50"]]).splitlines() == [
-        "| 이름 |    x |",
-        "| ---- | ---: |",
-        "| a    | 1.50 |",
+    assert table(pd.DataFrame([["a", "1.50"]], columns=["이름", "x"])).splitlines() == [
+        "| 이름   |    x |",
+        "|:-------|-----:|",
+        "| a      | 1.50 |",
     ]

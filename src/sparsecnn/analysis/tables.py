@@ -80,12 +80,9 @@ def _parsed(
             values.append(float("nan"))
             continue
         try:
-            if not isinstance(text, str):  # pandas fills up what a line is too short for
-                raise ValueError
             values.append(parse(text))
         except (KeyError, ValueError):
-            found = repr(text) if isinstance(text, str) else "nothing"
-            where = f"column {texts.name}, line {line}: {found} is no"
+            where = f"column {texts.name}, line {line}: {text!r} is no"
             raise _wrong(path, kind, f"{where} {parse.__name__.strip('_')}") from None
     return values
 
