@@ -1,4 +1,4 @@
-"""Choosing the device, and how it computes: repeatably, in full precision, in one thread."""
+"""Choosing the device, and making what it computes repeatable."""
 
 import logging
 import os
@@ -78,21 +78,6 @@ def full_precision() -> Iterator[None]:
     finally:
         for backend, precision in zip(backends, saved, strict=True):
             backend.fp32_precision = precision
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One CPU thread inside: for loops of many small operations.
-
-    Threads would share work of microseconds and wait for each other; beside other busy
-    processes such a loop was seen to take 30 times longer with two threads than with one.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def device_name(device: torch.device) -> str:

@@ -38,10 +38,8 @@ def main() -> None:
     for model in results.models:
         single, half = (Cell(number_format, model) for number_format in FORMATS)
         for cell in (single, half):
-            told = [
-                said(weigh(results, of)) for of in ([(1, cell, DENSE)], drop_terms(cell, PRUNED))
-            ]
-            rows.append([model, cell.regime, *told])
+            terms = [(1, cell, DENSE)], drop_terms(cell, PRUNED)
+            rows.append([model, cell.regime, *(said(weigh(results, of)) for of in terms)])
         of_dense: list[Term] = [(1, half, DENSE), (-1, single, DENSE)]
         of_drop = [*drop_terms(half, PRUNED), *drop_terms(single, PRUNED, -1)]
         both = (weigh(results, terms) for terms in (of_dense, of_drop))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparsecnn.device import one_thread
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.state import one_thread
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sparsecnn.device import one_thread
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.methods.block_pruners import block_pruner
 from sparsecnn.pruning.methods.blocks import Block, BlockPruner
 from sparsecnn.pruning.problem import Companions, Problem, Solution
+from sparsecnn.pruning.state import one_thread
 
 SELECTIONS = ("diagonal", "joint")
 COLUMN_ORDERS = ("natural", "importance")

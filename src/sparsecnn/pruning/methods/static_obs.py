@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from sparsecnn.device import one_thread
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.state import one_thread
 
 _SCORED = 128
 """Columns that an unstructured mask is chosen for at once."""
