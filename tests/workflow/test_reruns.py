@@ -75,9 +75,9 @@ def test_comments_rerun_nothing(edited, reruns):
 
 
 def test_the_template_reruns_the_report_and_its_page_alone(edited, reruns):
-    project = edited("report/report.md.j2", lambda text: f"{text}\nMore.\n")
+    project = edited("report/markdown/claims.md.j2", lambda text: f"{text}\nMore.\n")
     assert project.planned() == {"report": 1, "page": 1}
-    reruns("edit of report/report.md.j2", {"report": 1, "page": 1})
+    reruns("edit of report/markdown/claims.md.j2", {"report": 1, "page": 1})
 
 
 @pytest.mark.parametrize("name", ["report.html.j2", "report.css", "report.js"])

@@ -4,7 +4,6 @@ Of a study of many budgets they show the least and the most trained networks; al
 diagnostics.csv.
 """
 
-from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -30,24 +29,22 @@ def diagnostics_context(
     return {
         "variants": variants,
         "convergence": convergence(lines),
-        "curvature_table": curvature_table(ends, networks),
+        "curvature_table": curvature_table(networks),
         "quadratic_table": quadratic_table(ends, networks, variants),
         "truth": truth(ends, networks, variants),
         "growth": growth(ends, layers, variants),
         "growth_tables": growth_tables(ends, layers, variants),
-        "conditioning_table": conditioning_table(ends, lines),
+        "conditioning_table": conditioning_table(lines),
     }
 
 
-def curvature_table(results: Results, networks: pd.DataFrame) -> str:
+def curvature_table(networks: pd.DataFrame) -> str:
     """Loss, gradient and both ends of the Hessian's spectrum of every dense network."""
-    quantities = ("loss", "gradient_norm", "largest", "smallest")
-    header = [_("Regime"), _("Network"), _("Loss"), _("Gradient norm"), _("Largest eigenvalue")]
-    rows = [
-        [*cell, *(_mean_sd(networks, cell, DENSE, quantity) for quantity in quantities)]
-        for cell in results.cells
-    ]
-    return table(pd.DataFrame(rows, columns=[*header, _("Smallest, at most")]), (0, 1))
+    columns = {"loss": _("Loss"), "gradient_norm": _("Gradient norm")}
+    columns |= {"largest": _("Largest eigenvalue"), "smallest": _("Smallest, at most")}
+    texts = _texts(networks).xs(DENSE, level="variant")[list(columns)]
+    named = texts.rename(columns=columns).reset_index(names=[_("Regime"), _("Network")])
+    return table(named, (0, 1))
 
 
 def convergence(diagnostics: pd.DataFrame) -> str:
@@ -64,41 +61,36 @@ def convergence(diagnostics: pd.DataFrame) -> str:
 
 def quadratic_table(results: Results, networks: pd.DataFrame, variants: list[str]) -> str:
     """Change of the loss by pruning, measured and as the quadratic model has it."""
-    quantities = ("measured", "predicted", "first_order", "second_order")
-    rows = []
-    for cell, variant in product(results.cells, variants):
-        row = [_mean_sd(networks, cell, variant, quantity) for quantity in quantities]
-        error = _mean(networks, cell, variant, "model_error")
-        rows.append([*cell, variant, *row, ABSENT if error is None else f"{error:.0f}"])
-    header = [_("Regime"), _("Network"), _("Variant"), _("Measured"), _("Predicted")]
-    header += [_("First order"), _("Second order"), _("Error of the model (%)")]
-    return table(pd.DataFrame(rows, columns=header), range(3))
+    columns = {"measured": _("Measured"), "predicted": _("Predicted")}
+    columns |= {"first_order": _("First order"), "second_order": _("Second order")}
+    columns |= {"error": _("Error of the model (%)")}
+    errors = _model_errors(networks).dropna().map("{:.0f}".format)
+    texts = _texts(networks).assign(error=errors)
+    every = [(*cell, variant) for cell in results.cells for variant in variants]
+    texts = texts.reindex(index=every, columns=list(columns)).fillna(ABSENT)
+    names = [_("Regime"), _("Network"), _("Variant")]
+    return table(texts.rename(columns=columns).reset_index(names=names), range(3))
 
 
 def truth(results: Results, networks: pd.DataFrame, variants: list[str]) -> list[str]:
     """A sentence for each variant: the error of its quadratic model at least and most training."""
     least, most = results.ends
-    one = least == most
-    change = _("{number} %") if one else _("from {before} to {after} %")
-    sentence = (
-        _("Under `{variant}` the model's error is {changes}.")
-        if one
-        else _("Under `{variant}` the model's error goes, from {least} to {most}, {changes}.")
-    )
+    sentence = _("Under `{variant}` the model's error goes, from {least} to {most}, {changes}.")
+    change = _("from {before} to {after} %")
+    if least == most:
+        sentence = _("Under `{variant}` the model's error is {changes}.")
+        change = _("{number} %").format(number="{after}")
+    by_end = _model_errors(networks).unstack("regime")
     sentences = []
     for variant in variants:
-        parts = []
-        for model in results.models:
-            before, after = (
-                _mean(networks, Cell(regime, model), variant, "model_error")
-                for regime in (least, most)
-            )
-            if before is not None and after is not None:
-                told = {"before": f"{before:.0f}", "after": f"{after:.0f}"}
-                parts.append(f"{change.format(**told, number=told['after'])} ({model})")
-        if parts:
+        own = by_end[by_end.index.get_level_values("variant") == variant].droplevel("variant")
+        changes = [
+            f"{change.format(before=f'{row[least]:.0f}', after=f'{row[most]:.0f}')} ({model})"
+            for model, row in own.dropna(subset=[least, most]).iterrows()
+        ]
+        if changes:
             names = {"variant": variant, "least": least, "most": most}
-            sentences.append(sentence.format(**names, changes=", ".join(parts)))
+            sentences.append(sentence.format(**names, changes=", ".join(changes)))
     return sentences
 
 
@@ -112,17 +104,13 @@ def growth(results: Results, layers: pd.DataFrame, variants: list[str]) -> list[
     for cell in _most_trained(results):
         parts = []
         for variant in variants:
-            errors = _along_depth(layers, cell, variant)["accumulated_error"].dropna()
+            errors = _along_depth(layers, cell, variant)["accumulated_error"]
             changed = errors[errors > 0]
             if changed.empty:
                 continue
-            layer = {
-                "first": changed.index[0],
-                "last": errors.index[-1],
-                "worst": changed.idxmax(),
-            }
-            percents = {f"{which}_error": _percent(errors[name]) for which, name in layer.items()}
-            parts.append(words.format(variant=variant, **layer, **percents))
+            named = {"first": changed.index[0], "last": errors.index[-1], "worst": changed.idxmax()}
+            percents = {f"{which}_error": _percent(errors[layer]) for which, layer in named.items()}
+            parts.append(words.format(variant=variant, **named, **percents))
         if parts:
             sentences.append(f"{cell}: {'; '.join(parts)}.")
     return sentences
@@ -132,32 +120,31 @@ def growth_tables(results: Results, layers: pd.DataFrame, variants: list[str]) -
     """For each network at most training, the error of every layer by variant."""
     tables = []
     for cell in _most_trained(results):
-        texts = {}
+        columns = {}
         for variant in variants:
-            errors = _along_depth(layers, cell, variant)[
-                ["accumulated_error", "own_error"]
-            ].dropna()
-            texts[_("{variant} (alone)").format(variant=variant)] = errors.map(_percent).agg(
-                lambda pair: f"{pair.iloc[0]} ({pair.iloc[1]})", axis="columns"
-            )
-        rows = pd.DataFrame(texts).fillna(ABSENT)
-        if not rows.empty:
-            tables.append(table(rows.rename_axis(cell.model).reset_index()))
+            errors = _along_depth(layers, cell, variant).map(_percent)
+            both = errors["accumulated_error"] + " (" + errors["own_error"] + ")"
+            columns[_("{variant} (alone)").format(variant=variant)] = both
+        texts = pd.DataFrame(columns).fillna(ABSENT)
+        if not texts.empty:
+            tables.append(table(texts.reset_index(names=cell.model)))
     return tables
 
 
-def conditioning_table(results: Results, diagnostics: pd.DataFrame) -> str:
+def conditioning_table(diagnostics: pd.DataFrame) -> str:
     """Effective rank and condition of the layers' input Hessians, over the layers of a network."""
     found = measured.conditioning(diagnostics)
-    rows = []
-    for cell in results.cells:
-        own = found.loc[cell]
-        row = [*cell, f"{own['rank']:.1f}", f"{own['lowest']:.1f}", f"`{own['of_lowest']}`"]
-        row += [f"{own['condition']:,.0f}", f"{own['highest']:,.0f}", f"`{own['of_highest']}`"]
-        rows.append(row)
-    header = [_("Regime"), _("Network"), _("Effective rank, median (% of columns)"), _("Lowest")]
-    header += [_("At"), _("Condition, median"), _("Highest"), _("At")]
-    return table(pd.DataFrame(rows, columns=header), (0, 1, 4, 7))
+    rank, condition = "{:.1f}".format, "{:,.0f}".format
+    columns = {
+        _("Effective rank, median (% of columns)"): found["rank"].map(rank),
+        _("Lowest"): found["lowest"].map(rank),
+        _("At"): "`" + found["of_lowest"] + "`",
+        _("Condition, median"): found["condition"].map(condition),
+        _("Highest"): found["highest"].map(condition),
+        "": "`" + found["of_highest"] + "`",
+    }
+    texts = pd.DataFrame(columns).reset_index(names=[_("Regime"), _("Network")])
+    return table(texts.rename(columns={"": _("At")}), (0, 1, 4, 7))
 
 
 def _most_trained(results: Results) -> list[Cell]:
@@ -165,28 +152,29 @@ def _most_trained(results: Results) -> list[Cell]:
 
 
 def _along_depth(layers: pd.DataFrame, cell: Cell, variant: str) -> pd.DataFrame:
-    """Quantities of a network's layers, which are the index, in order of depth."""
-    found = layers.reindex(columns=["accumulated_error", "own_error"])
-    if (*cell, variant) not in layers.index.droplevel(["depth", "layer"]):
-        return found.iloc[:0].reset_index("layer").set_index("layer")
-    return found.xs((*cell, variant), level=("regime", "model", "variant")).droplevel("depth")
+    """Errors of a network's layers, which are the index, in order of depth; empty of none."""
+    errors = layers.reindex(columns=["accumulated_error", "own_error"]).dropna()
+    own = errors.index.droplevel(["depth", "layer"]).isin([(*cell, variant)])
+    return errors[own].reset_index(["regime", "model", "variant", "depth"], drop=True)
+
+
+def _texts(networks: pd.DataFrame) -> pd.DataFrame:
+    """Mean and deviation as text: a column for each quantity."""
+
+    def text(row: "pd.Series[float]") -> str:
+        mean = _short(row["mean"])
+        return mean if pd.isna(row["std"]) else f"{mean} ± {_short(row['std'], 2)}"
+
+    return networks.apply(text, axis="columns").unstack("quantity")
+
+
+def _model_errors(networks: pd.DataFrame) -> "pd.Series[float]":
+    """Means of the quadratic model's error; NaN where it was not measured."""
+    return networks["mean"].unstack("quantity").reindex(columns=["model_error"])["model_error"]
 
 
 def _percent(share: float) -> str:
     return _("{number} %").format(number=_short(100 * share))
-
-
-def _mean(networks: pd.DataFrame, cell: Cell, variant: str, quantity: str) -> float | None:
-    key = (*cell, variant, quantity)
-    return float(networks.loc[key, "mean"]) if key in networks.index else None
-
-
-def _mean_sd(networks: pd.DataFrame, cell: Cell, variant: str, quantity: str) -> str:
-    mean = _mean(networks, cell, variant, quantity)
-    if mean is None:
-        return ABSENT
-    sd = networks.loc[(*cell, variant, quantity), "std"]
-    return _short(mean) if pd.isna(sd) else f"{_short(mean)} ± {_short(sd, 2)}"
 
 
 def _short(value: float, digits: int = 3) -> str:
