@@ -28,7 +28,6 @@ from sparsecnn.report.claims import told, verdicts
 from sparsecnn.report.diagnostic_tables import diagnostics_context
 from sparsecnn.report.labels import ingredient_label
 from sparsecnn.report.language import gettext, ngettext
-from sparsecnn.report.language import gettext as _
 from sparsecnn.report.text import anchor, escaped
 from sparsecnn.study.config import DENSE, budgets
 
@@ -95,7 +94,6 @@ def report_context(
         "budgets": {name: budgets(regime) for name, regime in config["regimes"].items()},
         "sparsegpt_options": sentences.sparsegpt_options(config),
         "dataset": dataset,
-        "class_counts": _class_counts(dataset),
         "claims": [told(claim) for claim in claims["claims"]],
         "sparsegpt": results.variant_of(PLAIN),
         "solvers_table": tables.solvers_table(own_solvers) if own_solvers else None,
@@ -156,24 +154,12 @@ def relative_links(figures: Sequence[Path], report: Path) -> dict[str, str]:
 
 def left_dense(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Layers that pruning left dense: model, variants and layers, equal ones together."""
-    variants: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], dict[str, None]] = {}
     for network in networks:
-        if network["variant"] == DENSE or not network["dense_layers"]:
-            continue
         layers = ", ".join(f"`{layer}`" for layer in network["dense_layers"])
-        names = variants.setdefault((network["model"], layers), [])
-        if network["variant"] not in names:
-            names.append(network["variant"])
+        if layers and network["variant"] != DENSE:
+            found.setdefault((network["model"], layers), {})[network["variant"]] = None
     return [
-        {"model": model, "layers": layers, "variants": ", ".join(names)}
-        for (model, layers), names in variants.items()
+        {"model": model, "layers": layers, "variants": ", ".join(variants)}
+        for (model, layers), variants in found.items()
     ]
-
-
-def _class_counts(dataset: Mapping[str, Any]) -> dict[str, str]:
-    counts = {}
-    for split, of_class in dataset["class_counts"].items():
-        low, high = min(of_class.values()), max(of_class.values())
-        of_each = "{low}" if low == high else _("{low} to {high}")
-        counts[split] = of_each.format(low=f"{low:,}", high=f"{high:,}")
-    return counts
