@@ -1,67 +1,68 @@
-"""The report's interactive charts: the numbers of the figures as Vega-Lite panels.
+"""The report's figures as charts: of networks here, of layers and of the loss in `layer_charts`.
 
-A chart is a legend and panels of one kind, which a page lays out as its width allows. Pointing at a
-mark shows its numbers as the tables have them, seed by seed, and the network's folder. Colours are
-those of the figures, but black: that is `currentColor`, the text's, in light pages and dark ones.
+Pointing at a mark shows its numbers as the tables have them, seed by seed, and the network's
+folder. A study of many variants has its first few alone in most figures.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import textwrap
+from collections.abc import Sequence
 
 import altair as alt
+import pandas as pd
 
-from sparsecnn.analysis.ablation import Column, Ingredient, columns, largest_budget, shown
+from sparsecnn.analysis.ablation import Column, Ingredient, columns, shown
 from sparsecnn.analysis.curves import extremes
-from sparsecnn.analysis.diagnostics import Diagnostics
-from sparsecnn.analysis.layer_errors import LayerErrors, different
-from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.report.appearance import COLOURS
+from sparsecnn.analysis.results import Results
 from sparsecnn.report.chart_parts import (
-    CIRCLE,
+    COLOURS,
     INK,
-    SQUARE,
+    PAPER,
     Chart,
+    Grid,
     Look,
-    Measured,
-    accuracies,
     accuracy_axis,
-    depth_axis,
+    chosen,
     drop_axis,
-    drops,
-    epochs_of,
-    error_axis,
-    error_points,
-    folder_of,
+    faceted,
+    fills,
+    joined,
+    limits,
     look_of,
     markers,
-    mean_point,
+    means,
     over,
-    panel,
+    pixels,
     rule_at,
+    single,
     strokes,
-    titled,
     tooltips,
-    visible,
 )
-from sparsecnn.report.curve_charts import budgets_chart
-from sparsecnn.report.diagnostic_charts import accumulation_chart, quadratic_model_chart
+from sparsecnn.report.labels import column_label, epochs_label, ingredient_label
 from sparsecnn.report.language import gettext as _
+from sparsecnn.report.layer_charts import (
+    accumulation_chart,
+    layer_error_chart,
+    quadratic_model_chart,
+)
 from sparsecnn.study.config import DENSE
 
 
 def study_charts(
     results: Results,
-    layers: Sequence[LayerErrors],
+    errors: pd.DataFrame,
     rows: Sequence[Ingredient],
-    diagnostics: Diagnostics | None,
+    diagnostics: pd.DataFrame | None,
 ) -> dict[str, Chart | None]:
-    """Every chart by the name of the figure it stands for; None where there is nothing to show."""
+    """Every chart by the name of its figure; None where there is nothing to show.
+
+    `errors` are of layers, as `read_layer_errors` gives them.
+    """
     ends = extremes(results)
     charts = {
         "budgets": budgets_chart(results),
         "accuracy": accuracy_chart(ends),
         "drop": drop_chart(ends),
-        "layer_error": layer_error_chart(ends, layers),
+        "layer_error": layer_error_chart(ends, errors),
         "ablation": ablation_chart(ends, rows),
     }
     if diagnostics is not None:
@@ -70,168 +71,167 @@ def study_charts(
     return charts
 
 
-def accuracy_chart(results: Results) -> Chart:
+def accuracy_chart(results: Results) -> alt.FacetChart:
     """Top-1 accuracy per network by variant (dense first), one panel per regime."""
     variants = [DENSE, *shown(results)]
-    measured = accuracies(results, variants)
-    low, high = ends = measured.ends(0, 100)
-    lines = {_("chance"): results.chance} if low < results.chance < high else {}
-    return _networks(results, variants, measured, accuracy_axis(ends), lines)
+    low, high = limits(means(results, "top1", variants), 0, 100)
+    seen = low < results.chance < high
+    lines = rule_at(results.chance, "y", _("chance")) if seen else []
+    return _networks(results, "top1", variants, accuracy_axis([low, high]), lines)
 
 
-def drop_chart(results: Results) -> Chart:
+def drop_chart(results: Results) -> alt.FacetChart:
     """Accuracy lost to pruning per network by variant, one panel per regime.
 
-    Unlike the figure's, its axis is logarithmic beyond one point, so that small losses can be
-    told apart beside large ones.
+    The axis is logarithmic beyond one point, so that small losses can be told apart beside large
+    ones.
     """
-    measured = drops(results, results.cells, shown(results))
-    y = drop_axis(measured.ends(), alt.Y)
-    return _networks(results, shown(results), measured, y, {"": 0.0})
+    variants = shown(results)
+    y = drop_axis(limits(means(results, "drop", variants)), alt.Y)
+    return _networks(results, "drop", variants, y, rule_at(0, "y"))
 
 
-def layer_error_chart(results: Results, layers: Sequence[LayerErrors]) -> Chart | None:
-    """Relative output error along depth by variant, mean over seeds; a panel per network.
+def budgets_chart(results: Results) -> alt.ConcatChart:
+    """Accuracy and drop against epochs: of each network a panel for either, side by side.
 
-    None if no layer has an error that a logarithmic axis can show.
+    Lines are means over seeds, bands 95 % intervals (with two seeds: from seed to seed). The axis
+    of drops is logarithmic beyond one point.
     """
-    variants = different(shown(results), layers)
-    panels = {
-        cell: [
-            point for variant in variants for point in _layer_points(results, cell, variant, layers)
-        ]
-        for cell in results.cells
-    }
-    values = [point["value"] for points in panels.values() for point in points]
-    if not values:
-        return None
-    looks = [look_of(results, variant) for variant in variants]
-    x, y = depth_axis(), error_axis(values)
-    specs = []
-    for cell, points in panels.items():
-        if not points:
-            continue
-        base = over(points).transform_filter(visible("series")).encode(x=x, y=y)
-        # A variant that left a layer dense has a gap there, where its line begins anew.
-        line = base.mark_line(strokeWidth=1.5)
-        line = line.encode(stroke=strokes(looks), detail=["series:N", "part:N"])
-        marks = markers(base, looks, size=50).encode(tooltip=tooltips(points))
-        specs.append(panel([line, marks], titled(str(cell), results.epochs(cell)), 190))
-    return Chart(looks, specs, 270)
+    pruned = shown(results)
+    top1, lost = means(results, "top1", [DENSE, *pruned]), means(results, "drop", pruned)
+    accuracy, drop = accuracy_axis(limits(top1, 0, 100)), drop_axis(limits(lost), alt.Y)
+    looks = [look_of(results, variant) for variant in (DENSE, *pruned)]
+    panels = {}
+    for model in results.models:
+        for quantity, found, y, lines in (
+            (_("accuracy"), top1, accuracy, []),
+            (_("drop"), lost, drop, rule_at(0, "y")),
+        ):
+            curves = _curves(found[found["model"] == model], looks, y)
+            panels[f"{model}, {quantity}"] = alt.layer(*lines, *curves)
+    return joined(panels, Grid(most=2, narrowest=340), height=180)
 
 
-def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> Chart:
+def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> alt.FacetChart:
     """Accuracy lost to pruning by ingredient (down), one panel per network at the largest budget.
 
     Marker and colour tell the groups, its filling whether batch norm was re-estimated.
     """
-    cells, wide = largest_budget(results), columns(rows)
-    looks = [_column_look(wide, column) for column in wide]
-    labels = [row.label for row in rows]
-    lost = drops(results, cells, results.variants)
-    ends = [end for key in lost.seeds for end in (*lost.whisker(*key), *lost.seeds[key])]
-    x = drop_axis((min(*ends, 0) - 0.2, max(*ends, 1) * 1.2), alt.X)
+    wide = columns(rows)
+    looks = [_look_of_column(wide, column) for column in wide]
+    labels = [_wrapped(ingredient_label(row)) for row in rows]
+    places = pd.DataFrame(
+        [
+            {"pruning": label, "slot": wide.index(column), "series": column_label(column)}
+            | {"variant": variant}
+            for label, row in zip(labels, rows, strict=True)
+            for column, variant in row.variants.items()
+        ]
+    )
+    lost = means(results, "drop", results.variants)
+    lost = lost[lost["regime"] == results.regimes[-1]].drop(columns="series")
+    points = lost.merge(places, on="variant").assign(network=_titles(lost))
+    low, high = points["low"].min(), points["high"].max()
+    seeds = points.filter(like="seed ")
+    low, high = min(low, seeds.min(axis=None), 0), max(high, seeds.max(axis=None), 1)
+    x = drop_axis([low - 0.2, high * 1.2], alt.X)
+    # The upper part of each row is its label's, on a band.
+    lines = pd.Series(labels).str.count("\n") + 1
+    band = 4 + 14 * lines.max()
+    height = band + 12 * len(wide)
     whole = alt.Scale(paddingInner=0, paddingOuter=0)
     y = alt.Y("pruning:N", sort=labels, scale=whole, axis=None)
-    # The upper part of each row is its label's, on a band.
-    offset = alt.YOffset("slot:Q", scale=alt.Scale(domain=[-2.1, len(wide) - 0.4]))
-    bands = over([{"pruning": label} for label in labels])
-    bands = bands.mark_rect(fill=INK, opacity=0.06, height=18, aria=False)
-    names = over([{"pruning": label} for label in labels]).mark_text(
-        align="left", baseline="top", dx=4, dy=5, fill=INK, limit={"expr": "width - 4"}
+    reach = [-0.8 - band / 12, len(wide) - 0.4]
+    offset = alt.YOffset("slot:Q", scale=alt.Scale(domain=reach))
+    named = over(pd.DataFrame({"pruning": labels, "band": 4 + 14 * lines}))
+    shift = alt.ExprRef(f"(datum.band - {height}) / 2")
+    bands = [
+        named.mark_rect(height=alt.ExprRef("datum.band"), yOffset=shift, aria=False, **fill)
+        for fill in ({"fill": PAPER, "opacity": 1}, {"fill": INK, "opacity": 0.06})
+    ]
+    names = named.mark_text(align="left", baseline="top", dx=4, dy=3, fill=INK, lineBreak="\n")
+    base = alt.Chart().transform_filter(chosen()).encode(y=y, yOffset=offset)
+    whiskers = base.mark_rule(strokeWidth=1.4, opacity=0.7, clip=True)
+    marks = markers(base.encode(x=x), looks, size=60)
+    said = tooltips(
+        points,
+        series=_("groups, batch norm"),
+        pruning=_("pruning"),
+        variant=_("variant"),
     )
-    names = names.encode(x=alt.value(0), y=y.copy().bandPosition(0), text="pruning:N")
-    specs = []
-    for cell in cells:
-        points = [
-            {"pruning": label, "slot": k}
-            | mean_point(results, cell, row.variants[column], lost, series=str(column))
-            for label, row in zip(labels, rows, strict=True)
-            for k, column in enumerate(wide)
-            if column in row.variants
-        ]
-        base = over(points).transform_filter(visible("series")).encode(y=y, yOffset=offset)
-        whiskers = base.mark_rule(strokeWidth=1.4, opacity=0.7, clip=True).encode(
-            x=alt.X("low:Q"), x2="high:Q", stroke=strokes(looks)
-        )
-        marks = markers(base.encode(x=x), looks, size=60).encode(tooltip=tooltips(points))
-        title = titled(cell.model, results.epochs(cell))
-        layers = [bands.encode(y=y), rule_at(0, "x"), whiskers, names, marks]
-        specs.append(panel(layers, title, len(rows) * (22 + 11 * len(wide))))
-    return Chart(looks, specs, 270)
+    layers = [
+        *rule_at(0, "x"),
+        *(rect.encode(y=y) for rect in bands),
+        whiskers.encode(x=alt.X("low:Q"), x2="high:Q", stroke=strokes(looks)),
+        names.encode(x=alt.value(0), y=y.copy().bandPosition(0), text="pruning:N"),
+        marks.encode(tooltip=said),
+    ]
+    grid = Grid(most=len(results.models), narrowest=270, beside=20)
+    return faceted(layers, points, "network", grid, height=len(rows) * height)
 
 
 def _networks(
-    results: Results,
-    variants: Sequence[str],
-    measured: Measured,
-    y: alt.Y,
-    lines: Mapping[str, float],
-) -> Chart:
+    results: Results, column: str, variants: Sequence[str], y: alt.Y, lines: Sequence[alt.Chart]
+) -> alt.FacetChart:
     """A panel per regime: networks across, variants side by side, seeds right of their mean."""
-    looks = [look_of(results, variant) for variant in variants]
+    every, seeds = means(results, column, variants), single(results, column, variants)
+    points = pd.concat([every.assign(shift=-0.12 if len(seeds) else 0), seeds.assign(shift=0.25)])
+    slots = points["series"].map({variant: k for k, variant in enumerate(variants)})
+    points = points.assign(slot=slots + points["shift"], network=_titles(points, "\n"))
+    label = {"labelAngle": 0, "labelExpr": "split(datum.label, '\\n')", "labelLimit": 0}
+    x = alt.X("network:N", sort=None, axis=alt.Axis(title=None, ticks=False, **label))
     offset = alt.XOffset("slot:Q", scale=alt.Scale(domain=[-0.7, len(variants) - 0.3]))
-    specs, most = [], 0
-    for regime in results.regimes:
-        cells = [cell for cell in results.cells if cell.regime == regime]
-        names = {cell: f"{cell.model}\n{epochs_of(results.epochs(cell))}" for cell in cells}
-        means, single = [], []
-        for cell in cells:
-            for k, variant in enumerate(variants):
-                place = {"network": names[cell]}
-                point = mean_point(results, cell, variant, measured, series=variant)
-                seeds = measured.seeds[cell, variant]
-                several = len(seeds) > 1
-                means.append(place | {"slot": k - 0.12 * several} | point)
-                values = zip(results.of(cell, variant), seeds, strict=True)
-                single += [
-                    place
-                    | {"slot": k + 0.25, "series": variant, "value": value, "seed": row.seed}
-                    | {"folder": folder_of([row])}
-                    for row, value in values
-                    if several
-                ]
-        x = alt.X(
-            "network:N",
-            sort=list(names.values()),
-            axis=alt.Axis(
-                title=None, labelAngle=0, labelExpr="split(datum.label, '\\n')", ticks=False
-            ),
-        )
-        base = over(means).transform_filter(visible("series"))
-        base = base.encode(x=x, xOffset=offset)
-        layers = [rule_at(value, "y", name) for name, value in lines.items()]
-        layers.append(
-            base.mark_rule(strokeWidth=1.8, clip=True).encode(
-                y=alt.Y("low:Q"), y2="high:Q", stroke=strokes(looks)
-            )
-        )
-        if single:
-            of_seeds = over(single).transform_filter(visible("series"))
-            of_seeds = of_seeds.encode(x=x, xOffset=offset, y=y)
-            layers.append(
-                of_seeds.mark_point(size=22, strokeWidth=1.2, fill="transparent").encode(
-                    stroke=strokes(looks), tooltip=tooltips(single)
-                )
-            )
-        layers.append(markers(base.encode(y=y), looks, size=70).encode(tooltip=tooltips(means)))
-        specs.append(panel(layers, regime, 260))
-        most = max(most, len(cells))
-    return Chart(looks, specs, 80 + 13 * most * len(variants))
+    looks = [look_of(results, variant) for variant in variants]
+    base = alt.Chart().transform_filter(chosen()).encode(x=x, xOffset=offset)
+    of_means = base.transform_filter("isValid(datum.low)")
+    of_seeds = base.transform_filter("isValid(datum.seed)")
+    whiskers = of_means.mark_rule(strokeWidth=1.8, clip=True)
+    circles = of_seeds.mark_point(size=22, strokeWidth=1.2, fill="transparent")
+    marks = markers(of_means.encode(y=y), looks, size=70)
+    words = {"series": _("variant"), "network": _("network")}
+    of_one = {"seed": _("seed"), "value": _("value")}
+    circles = circles.encode(y=y, stroke=strokes(looks), tooltip=tooltips(seeds, **words, **of_one))
+    layers = [
+        *lines,
+        whiskers.encode(y=alt.Y("low:Q"), y2="high:Q", stroke=strokes(looks)),
+        marks.encode(tooltip=tooltips(every, **words)),
+        *([circles] if len(seeds) else []),
+    ]
+    network = max(13 * len(variants), *map(pixels, results.models))
+    grid = Grid(most=len(results.regimes), narrowest=90 + network * len(results.models))
+    return faceted(layers, points, "regime", grid, height=240)
 
 
-def _layer_points(
-    results: Results, cell: Cell, variant: str, layers: Sequence[LayerErrors]
-) -> list[dict[str, Any]]:
-    network = (cell.model, *results.training(cell), variant)
-    found = [x for x in layers if (x.model, x.recipe, x.epochs, x.variant) == network]
-    if not found:
-        return []
-    errors = {x.seed: x.errors for x in found}
-    return error_points(variant, found[0].layers, errors, folder_of(results.of(cell, variant)))
+def _curves(points: pd.DataFrame, looks: Sequence[Look], y: alt.Y) -> list[alt.Chart]:
+    """Bands, lines and markers of one network against epochs."""
+    epochs = sorted(map(int, points["epochs"].unique()))
+    scale = alt.Scale(type="log", domain=[epochs[0], epochs[-1]], nice=False, padding=12)
+    axis = alt.Axis(title=_("epochs of training"), values=epochs, format="d", grid=False)
+    x = alt.X("epochs:Q", scale=scale, axis=axis)
+    base = over(points).transform_filter(chosen()).encode(x=x, detail="series:N")
+    band = base.mark_area(opacity=0.18, clip=True, aria=False)
+    line = base.mark_line(strokeWidth=1.6, aria=False)
+    said = tooltips(points, series=_("variant"), regime=_("regime"), epochs=_("epochs"))
+    return [
+        band.encode(y=alt.Y("low:Q"), y2="high:Q", fill=fills(looks)),
+        line.encode(y=y, stroke=strokes(looks)),
+        markers(base.encode(y=y), looks, size=45).encode(tooltip=said),
+    ]
 
 
-def _column_look(wide: Sequence[Column], column: Column) -> Look:
+def _titles(points: pd.DataFrame, between: str = ", ") -> list[str]:
+    """The network of each point, and how long it was trained."""
+    pairs = zip(points["model"], points["epochs"], strict=True)
+    return [f"{model}{between}{epochs_label(epochs)}" for model, epochs in pairs]
+
+
+def _wrapped(label: str) -> str:
+    """The label in lines that a narrow panel holds; an option is not broken."""
+    lines = textwrap.wrap(label.replace(" ", "\xa0").replace("\xa0+", " +"), 44)
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+def _look_of_column(wide: Sequence[Column], column: Column) -> Look:
     index = list(dict.fromkeys(c.layout for c in wide)).index(column.layout)
-    shape = (CIRCLE, SQUARE)[index % 2]
-    return Look(str(column), COLOURS[index % len(COLOURS)], shape, column.bn_recalibrated)
+    shape = ("circle", "square")[index % 2]
+    return Look(column_label(column), COLOURS[index % len(COLOURS)], shape, column.bn_recalibrated)

@@ -23,7 +23,9 @@ def column_label(column: Column) -> str:
 def correction_label(step: str) -> str:
     """The reference's solver, or what of it was put right (`analysis.ablation.corrections`)."""
     return {
-        "imitation": _("the reference's solver: static inverse, flattened groups, batch norm as is"),
+        "imitation": _(
+            "the reference's solver: static inverse, flattened groups, batch norm as is"
+        ),
         "inverse": _("only the inverse put right ({method})").format(method=PLAIN),
         "groups": _("only the groups along the channels"),
         "batch norm": _("only batch norm re-estimated"),
