@@ -43,7 +43,7 @@ format: env
 
 # Brings the catalogues of report/locale to the texts as they are; then translate what is new.
 messages: env
-	$(BIN)/pybabel --quiet extract --mapping pyproject.toml --add-location never --output report/locale/messages.pot .
+	$(BIN)/pybabel --quiet extract --mapping pyproject.toml --keyword English --add-location never --output report/locale/messages.pot .
 	for catalogue in report/locale/*.po; do \
 		$(BIN)/pybabel --quiet update --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date \
 			--input-file report/locale/messages.pot --output-file $$catalogue --locale $$(basename $$catalogue .po) || exit 1; \

@@ -29,11 +29,11 @@ from sparsecnn.device import device_name, full_precision, use_device
 from sparsecnn.models.resnet import resnet18
 from sparsecnn.models.vgg import vgg16
 from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
+from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.factor import Curvature
-from sparsecnn.pruning.moments import LayerMoments
+from sparsecnn.pruning.methods.sparsegpt import SparseGPT
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem
-from sparsecnn.pruning.sparsegpt import SparseGPT
 
 MODELS = {"resnet18": resnet18, "vgg16": vgg16}
 DAMPING = 0.01

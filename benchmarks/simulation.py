@@ -15,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from sparsecnn.planning.estimates import Estimates
-from sparsecnn.planning.jobs import Job, read_dry_run
+from sparsecnn.planning.estimates import estimate
+from sparsecnn.planning.jobs import read_dry_run
 from sparsecnn.planning.schedule import simulate
 
 ROOT = Path(__file__).parents[1]
@@ -42,14 +42,10 @@ def compare(folder: Path, cores: int) -> None:
     snakemake(folder, "--cores", str(cores))
     ended = time.perf_counter()
     wall = (ended - begun) - (begun - nothing)  # without the start of Snakemake
-    estimates = Estimates(jobs, folder, lambda job: None)
-
-    def recorded(job: Job) -> float:
-        seconds = estimates.seconds(job)
-        assert seconds is not None, f"{job.benchmark} is missing"
-        return seconds
-
-    simulated = simulate(jobs, recorded, cores)
+    table = estimate(jobs, folder, lambda job: None)
+    missing = table.loc[table["seconds"].isna(), "benchmark"]
+    assert missing.empty, f"{', '.join(missing)}: missing"
+    simulated = simulate(jobs, lambda job: table["seconds"][job.outputs[0]], cores)
     print(
         f"{len(jobs)} jobs, {cores} at once: {wall:.1f} s, simulated {simulated:.1f} s, "
         f"ratio {simulated / wall:.2f}",

@@ -8,6 +8,10 @@ REPORTS = layout.reports(study)
 CATALOGUES = {
     language: f"locale/{language}.po" for language in REPORTS if language != "en"
 }
+TEMPLATES = sorted(
+    f"markdown/{path.name}"
+    for path in Path(workflow.basedir, "report", "markdown").glob("*.j2")
+)
 FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
 FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
 
@@ -127,7 +131,9 @@ rule report:
         dataset=f"{BASE}/{layout.DATASET_SUMMARY}",
         figures=rules.figures.output.figures,
         # Their content is in the params; their dates mean nothing.
-        template=ancient(workflow.source_path("../report/report.md.j2")),
+        templates=[
+            ancient(workflow.source_path(f"../report/{path}")) for path in TEMPLATES
+        ],
         reference=ancient(workflow.source_path("../report/reference-study.csv")),
         catalogues=[
             ancient(workflow.source_path(f"../report/{path}"))
@@ -156,7 +162,7 @@ rule report:
         settings={"config": study},
         origins=recorded_origins(claims=stages.claims(), dataset=stages.dataset()),
         after=after("figures.py"),
-        texts=texts("report.md.j2", "reference-study.csv", *CATALOGUES.values()),
+        texts=texts(*TEMPLATES, "reference-study.csv", *CATALOGUES.values()),
         code=digest.of("report.py"),
     script:
         "../scripts/report.py"

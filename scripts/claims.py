@@ -30,9 +30,12 @@ def main(
     read_record(provenance, origins["provenance"], tables)
     measured = read_diagnostics(diagnostics) if diagnostics else None
     own = declared_claims(settings, first=len(CLAIMS) + 1)
-    value = {"claims": judge(read_results(table), measured, own)}
     parents = {path.stem: file_sha256(path) for path in tables}
-    write_json(claims, value, Manifest("claims", settings, code, parents))
+    write_json(
+        claims,
+        judge(read_results(table), measured, own),
+        Manifest("claims", settings, code, parents),
+    )
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.analysis.diagnostics import collect_diagnostics, diagnostics_rows
-from sparsecnn.analysis.results import collect, table_rows
-from sparsecnn.artifacts import Manifest, read_json, write_json, write_table
+from sparsecnn.analysis.diagnostics import collect_diagnostics
+from sparsecnn.analysis.results import collect
+from sparsecnn.analysis.tables import write_csv
+from sparsecnn.artifacts import Manifest, read_json, write_json
 from sparsecnn.digest import CodeDigest
 from sparsecnn.job import run_job
 from sparsecnn.study.config import data_label
@@ -44,7 +45,7 @@ def main(
         **{key: config[key] for key in ("regimes", "seeds", "variants")},
     )
     parents = {network_folder(value): source.content for value, source in sources}
-    write_table(table, table_rows(results))
+    write_csv(table, results.frame)
     tables = [table, *layers]
     if diagnostics_table:
         measured = [read_json(path, "diagnostics") for path in diagnostics]
@@ -52,13 +53,11 @@ def main(
             path.relative_to(table.parent).as_posix(): manifest.content
             for path, (_, manifest) in zip(diagnostics, measured, strict=True)
         }
-        rows = diagnostics_rows(
-            collect_diagnostics(
-                [value for value, _ in measured],
-                **{key: config[key] for key in ("study", "regimes", "seeds")},
-            )
+        lines = collect_diagnostics(
+            [value for value, _ in measured],
+            **{key: config[key] for key in ("study", "regimes", "seeds")},
         )
-        write_table(diagnostics_table, rows)
+        write_csv(diagnostics_table, lines)
         tables.append(diagnostics_table)
     manifest = Manifest("provenance", settings, code, parents, record(tables, table.parent))
     made = provenance_of(sources, tensors)

@@ -27,7 +27,7 @@ from sparsecnn.evaluation.curvature import (
 from sparsecnn.evaluation.propagation import output_errors
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
-from sparsecnn.pruning.calibration import gather
+from sparsecnn.pruning.calibration.gathering import gather
 from sparsecnn.pruning.selection import count_uses, find_layers
 from sparsecnn.pruning.state import evaluating
 from sparsecnn.seeding import derive_seed

@@ -25,7 +25,7 @@ from snakemake.utils import update_config
 from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.errors import UserError
 from sparsecnn.gpus import driver_found
-from sparsecnn.planning.estimates import CIFAR, Estimates, Images, epoch_seconds
+from sparsecnn.planning.estimates import CIFAR, Images, epoch_seconds, estimate
 from sparsecnn.planning.jobs import read_dry_run
 from sparsecnn.planning.plan import Plan, disk_need, disk_text
 from sparsecnn.study import layout
@@ -70,9 +70,7 @@ def plan(arguments: argparse.Namespace) -> str:
         config=config,
         images=images,
     )
-    result = Plan(
-        everything, planned, Estimates(everything, Path(), rate), device, recorded_on(config)
-    )
+    result = Plan(estimate(everything, Path(), rate), planned, device, recorded_on(config))
     made = [Path(name) for job in everything for name in job.outputs]
     there = sum(path.stat().st_size for path in made if path.is_file())
     return "\n\n".join(

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-
-from sparsecnn.report.text import plain_table
+from tabulate import tabulate as text_table
 
 ROW = "row of the table: "
 
@@ -27,8 +26,8 @@ def pytest_terminal_summary(terminalreporter):
     for title, rows in tables.items():
         terminalreporter.section(f"{title}: {len(rows)}")
         columns = [name.replace("_", " ") for name in rows[0]]
-        table = plain_table(columns, [list(row.values()) for row in rows], left=len(columns))
-        terminalreporter.write_line(table)
+        values = [list(row.values()) for row in rows]
+        terminalreporter.write_line(text_table(values, columns, disable_numparse=True))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,12 +25,12 @@ REGISTRY: dict[str, dict[str, str]] = {
         "resnet18": "sparsecnn.models.resnet:resnet18",
     },
     "method": {
-        "magnitude": "sparsecnn.pruning.magnitude:Magnitude",
-        "random": "sparsecnn.pruning.random:Random",
-        "wanda": "sparsecnn.pruning.wanda:Wanda",
-        "sparsegpt": "sparsecnn.pruning.sparsegpt:SparseGPT",
-        "static_obs": "sparsecnn.pruning.static_obs:StaticOBS",
-        "exact_obs": "sparsecnn.pruning.exact_obs:ExactOBS",
+        "magnitude": "sparsecnn.pruning.methods.magnitude:Magnitude",
+        "random": "sparsecnn.pruning.methods.random:Random",
+        "wanda": "sparsecnn.pruning.methods.wanda:Wanda",
+        "sparsegpt": "sparsecnn.pruning.methods.sparsegpt:SparseGPT",
+        "static_obs": "sparsecnn.pruning.methods.static_obs:StaticOBS",
+        "exact_obs": "sparsecnn.pruning.methods.exact_obs:ExactOBS",
     },
 }
 

@@ -16,7 +16,7 @@ from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.evaluation.conditioning import conditioning
 from sparsecnn.evaluation.curvature import flat, gradient, hessian_product
 from sparsecnn.models.network import Architecture, build
-from sparsecnn.pruning import blocks
+from sparsecnn.pruning.methods import block_pruners
 from sparsecnn.pruning.patterns import parse_pattern
 from sparsecnn.registry import names
 from sparsecnn.training.checkpoint import Checkpoints
@@ -108,13 +108,13 @@ def test_conditioning_on_a_gpu_agrees_with_the_cpu():
 @pytest.mark.parametrize("pattern", ["1:4", "2:4", "3:4"])
 def test_the_fused_kernel_gives_the_masks_of_the_plain_path(monkeypatch, pattern, dtype, agreement):
     device = torch.device("cuda")
-    chosen = blocks.block_pruner(parse_pattern(pattern), device, joint=False)
+    chosen = block_pruners.block_pruner(parse_pattern(pattern), device, joint=False)
     assert type(chosen).__name__ == "FusedPruner"
     layer = torch.nn.Linear(192, 100).cuda()
     inputs = torch.randn(512, 192, device="cuda").relu()
     copies = [copy.deepcopy(layer), layer]
     fused = prune(copies[0], [inputs], pattern=pattern, precision=dtype)
-    monkeypatch.setattr(blocks, "_has_triton", lambda device: False)
+    monkeypatch.setattr(block_pruners, "_has_triton", lambda device: False)
     plain = prune(copies[1], [inputs], pattern=pattern, precision=dtype)
     assert (fused.masks[""] == plain.masks[""]).float().mean() >= agreement
     if agreement == 1:

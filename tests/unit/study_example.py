@@ -3,19 +3,20 @@
 `python tests/unit/study_example.py` writes the golden reports anew; read the difference.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from sparsecnn.analysis.declared import declared_claims
-from sparsecnn.analysis.diagnostics import Diagnostics, collect_diagnostics
+from sparsecnn.analysis.diagnostics import collect_diagnostics
 from sparsecnn.analysis.judging import judge
 from sparsecnn.analysis.reference import read_reference
-from sparsecnn.analysis.results import Results, collect
+from sparsecnn.analysis.results import Cell, Results, collect, results_of
 from sparsecnn.artifacts import Manifest
 from sparsecnn.report.language import NAMES, speaking
 from sparsecnn.report.markdown import render, report_context
@@ -24,6 +25,7 @@ from sparsecnn.study.record import provenance
 from sparsecnn.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
+REFERENCE = read_reference(ROOT / "report" / "reference-study.csv")
 FIGURES = ("accuracy", "drop", "layer_error", "ablation", "budgets")
 DIAGNOSTIC_FIGURES = ("quadratic_model", "accumulation")
 GOLDEN = {
@@ -125,6 +127,19 @@ def results(
     )
 
 
+def values_of(table: Results, cell: Cell, variant: str, column: str = "top1") -> list[float]:
+    """One column of a network's rows, by seed."""
+    found: list[float] = table.of(cell, variant)[column].tolist()
+    return found
+
+
+def with_top1(table: Results, change: Callable[[pd.Series], float]) -> Results:
+    """The table with the accuracy of every row, dense ones too, replaced by what `change` gives."""
+    top1 = table.frame.apply(change, axis="columns")
+    drop = table.frame["dense_top1"] - top1
+    return results_of(table.frame.assign(top1=top1, drop=drop))
+
+
 def published_results() -> Results:
     """The reference study's own numbers as a study of one seed."""
     values = [
@@ -137,11 +152,12 @@ def published_results() -> Results:
             width=1.0,
             layout="" if method == "dense" else "flattened",
         )
-        for cell, own in read_reference(ROOT / "report" / "reference-study.csv").items()
-        for method, top1 in {
-            "dense": own.dense,
-            **{k: v[0] for k, v in own.methods.items()},
-        }.items()
+        for cell, method, top1 in zip(
+            map(Cell, REFERENCE["regime"], REFERENCE["model"]),
+            REFERENCE["method"],
+            REFERENCE["top1"],
+            strict=True,
+        )
     ]
     return results((42,), BUDGETS, ("magnitude", "sparsegpt"), values, "CIFAR-10")
 
@@ -269,7 +285,7 @@ def diagnosis(model: str, epochs: int, seed: int, variants: Sequence[str]) -> di
 
 def diagnostics(
     table: Results, variants: Sequence[str] = ("magnitude", "sparsegpt")
-) -> Diagnostics:
+) -> pd.DataFrame:
     """Diagnostics of every network of a table."""
     regimes: dict[str, dict[str, Any]] = {}
     for cell in table.cells:
@@ -311,7 +327,7 @@ def report(
     table: Results,
     values: Sequence[Any] | None = None,
     settings: Mapping[str, Any] | None = None,
-    measured: Diagnostics | None = None,
+    measured: pd.DataFrame | None = None,
     language: str = "en",
     declared: Mapping[str, Any] | None = None,
 ) -> str:
@@ -332,7 +348,7 @@ def _report(
     table: Results,
     values: Sequence[Any] | None,
     settings: Mapping[str, Any] | None,
-    measured: Diagnostics | None,
+    measured: pd.DataFrame | None,
     language: str,
     declared: Mapping[str, Any],
 ) -> str:
@@ -346,7 +362,6 @@ def _report(
         content="0123456789abcdef" * 4,
     )
     trained = replace(manifest, kind="dense", settings={"precision": "bfloat16"})
-    row = table.rows[0]
     own = declared_claims({"claims": declared}, first=6)
     names = {"en": "report.md", "ko": "report.ko.md"}
     regimes = {
@@ -356,30 +371,32 @@ def _report(
     }
     context = report_context(
         table,
-        claims={"claims": judge(table, measured, own)},
+        claims=judge(table, measured, own),
         provenance=provenance([(value, manifest) for value in values or metrics()], [trained]),
-        dataset=summary_of_dataset(row.n_test),
-        reference=read_reference(ROOT / "report" / "reference-study.csv"),
+        dataset=summary_of_dataset(table.n_test),
+        reference=REFERENCE,
         figures={name: f"figures/{name}.svg" for name in FIGURES + DIAGNOSTIC_FIGURES},
         config={
-            "study": row.study,
-            "dataset": {"name": "image_folder", "source": None, "label": row.dataset},
-            "models": {model: {"width": row.width} for model in table.models},
+            "study": "example",
+            "dataset": {"name": "image_folder", "source": None, "label": table.dataset},
+            "models": {
+                model: {"width": float(table.frame["width"].iloc[0])} for model in table.models
+            },
             "regimes": regimes,
             "seeds": table.seeds,
             "recipes": {"reference": asdict(Recipe())},
             "calibration": {"images": 1024, "class_balanced": True},
             "pruning": {"layout": "channels", "bn_recalibration": False},
             "methods": {"sparsegpt": SPARSEGPT},
-            "diagnostics": {"images": 512, "variants": None} if measured else None,
+            "diagnostics": {"images": 512, "variants": None} if measured is not None else None,
             **(settings or {"variants": {name: VARIANTS[name] for name in table.variants}}),
         },
         diagnostics=measured,
         name=names[language],
         others={NAMES[other]: name for other, name in names.items() if other != language},
     )
-    template = ROOT / "report" / "report.md.j2"
-    return render(template.read_text(encoding="utf-8"), context)
+    templates = (ROOT / "report" / "markdown").glob("*.j2")
+    return render({path.name: path.read_text(encoding="utf-8") for path in templates}, context)
 
 
 if __name__ == "__main__":

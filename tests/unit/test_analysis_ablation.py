@@ -1,9 +1,7 @@
 import re
 from statistics import fmean
 
-import numpy as np
 import pytest
-from matplotlib.collections import LineCollection
 from study_example import (
     INGREDIENTS,
     ablation_config,
@@ -11,6 +9,7 @@ from study_example import (
     ablation_values,
     report,
     results,
+    values_of,
 )
 from test_report_markdown import numbers, table_with, tables_of
 
@@ -23,9 +22,7 @@ from sparsecnn.analysis.ablation import (
     shown,
 )
 from sparsecnn.analysis.results import Cell
-from sparsecnn.report.ablation_figures import draw_ablation
-from sparsecnn.report.figure_parts import save_svg
-from sparsecnn.report.figures import draw_accuracy, draw_drop
+from sparsecnn.report.labels import column_label, ingredient_label
 from sparsecnn.report.tables import ablation_table, headline
 from sparsecnn.study.config import variant_settings
 
@@ -59,21 +56,19 @@ def chosen(*variants):
 
 def drops(variant, model=None):
     """Of every network at the largest budget, or of one."""
-    return [
-        row.drop
-        for row in TABLE.rows
-        if (row.regime, row.variant) == ("fully_trained", variant) and model in (None, row.model)
-    ]
+    models = TABLE.models if model is None else [model]
+    cells = [Cell("fully_trained", name) for name in models]
+    return [lost for cell in cells for lost in values_of(TABLE, cell, variant, "drop")]
 
 
 def test_variants_that_differ_in_groups_and_batch_norm_alone_form_a_row():
     rows = ingredients(CONFIG)
-    assert [row.label for row in rows] == list(LABELS)
+    assert [ingredient_label(row) for row in rows] == list(LABELS)
     for row in rows:
         suffixes = dict(zip(row.variants, COLUMNS.values(), strict=True))
-        assert list(map(str, row.variants)) == list(COLUMNS)
+        assert list(map(column_label, row.variants)) == list(COLUMNS)
         for column, variant in row.variants.items():
-            assert variant == LABELS[row.label] + suffixes[column]
+            assert variant == LABELS[ingredient_label(row)] + suffixes[column]
             settings = variant_settings(CONFIG, variant)
             assert column == (settings["layout"], settings["bn_recalibration"])
 
@@ -90,16 +85,16 @@ def test_variants_that_differ_in_groups_and_batch_norm_alone_form_a_row():
 )
 def test_a_label_names_what_differs_from_the_defaults(own, label):
     config = CONFIG | {"variants": {"one": {"method": "sparsegpt", **own}}}
-    assert [row.label for row in ingredients(config)] == [label]
+    assert [ingredient_label(row) for row in ingredients(config)] == [label]
 
 
 def test_a_label_says_what_the_defaults_have_and_the_variant_lacks():
     methods = CONFIG["methods"]
     methods = methods | {"sparsegpt": methods["sparsegpt"] | {"refit": True}}
     config = CONFIG | {"methods": methods, "variants": {"one": INGREDIENTS["sparsegpt"]}}
-    assert ingredients(config)[0].label == "sparsegpt"
+    assert ingredient_label(ingredients(config)[0]) == "sparsegpt"
     config["variants"] = {"one": {"method": "sparsegpt", "refit": False}}
-    assert ingredients(config)[0].label == "sparsegpt without refit"
+    assert ingredient_label(ingredients(config)[0]) == "sparsegpt without refit"
 
 
 def test_every_number_of_the_first_table_is_the_mean_over_the_networks():
@@ -184,7 +179,7 @@ def test_the_references_solver_is_imitated_and_put_right():
     rows = table_with(TEXT, "Solver")
     variants = ["static_obs_flat", "sparsegpt_flat", "static_obs", "static_obs_flat_bn"]
     variants.append("sparsegpt_bn")
-    assert [step.variant for step in corrections(TABLE)] == variants
+    assert list(corrections(TABLE).values()) == variants
     for row, variant in zip(rows, variants, strict=True):
         for model in TABLE.models:
             expected = [-lost for lost in drops(variant, model)]
@@ -211,62 +206,15 @@ def test_the_imitation_stands_beside_the_references_numbers():
 
 def test_corrections_that_the_study_lacks_are_left_out():
     _, alone = chosen("static_obs_flat", "magnitude")
-    assert corrections(alone) == []
+    assert corrections(alone) == {}
     _, without = chosen("sparsegpt_flat", "sparsegpt_bn")
-    assert corrections(without) == []
+    assert corrections(without) == {}
     _, one = chosen("static_obs_flat", "sparsegpt_flat")
-    assert [step.variant for step in corrections(one)] == ["static_obs_flat", "sparsegpt_flat"]
-
-
-def test_every_drop_is_drawn_in_its_row_with_its_mark():
-    rows = ingredients(CONFIG)
-    figure = draw_ablation(TABLE, rows)
-    for axes, model in zip(figure.axes, TABLE.models, strict=True):
-        points = [line for line in axes.lines if len(line.get_xdata()) == 1]
-        drawn = {
-            (round(p.get_ydata()[0]), p.get_marker(), p.get_markerfacecolor() != "white"): (
-                p.get_xdata()[0]
-            )
-            for p in points
-        }
-        expected = {
-            (i, {"channels": "o", "flattened": "s"}[column.layout], column.bn_recalibrated): (
-                drops(variant, model)[0]
-            )
-            for i, row in enumerate(rows)
-            for column, variant in row.variants.items()
-        }
-        assert len(points) == 36
-        assert drawn == pytest.approx(expected)
-        low, high = axes.get_xlim()
-        assert low < min(drawn.values())
-        assert high > max(drawn.values())
-    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert [re.sub(r"\s", " ", label) for label in labels] == list(LABELS)
-
-
-def test_whiskers_are_those_of_the_other_figures():
-    for seeds in ((0,), (0, 1), (0, 1, 2)):
-        table = ablation_results(CONFIG, seeds, {"under_trained": {"vgg16": 5}})
-        across = draw_ablation(table, ingredients(CONFIG)).axes[0].collections[0]
-        upright = draw_drop(table).axes[0].collections[0]
-        np.testing.assert_allclose(across.get_segments()[0][:, 0], upright.get_segments()[0][:, 1])
-
-
-@pytest.mark.parametrize("many", [False, True])
-def test_the_figure_is_drawn_for_every_study_and_its_bytes_are_the_same(tmp_path, many):
-    config, table = (CONFIG, TABLE) if many else chosen("magnitude", "sparsegpt")
-    for copy in ("a", "b"):
-        save_svg(draw_ablation(table, ingredients(config)), tmp_path / f"{copy}.svg")
-    text = (tmp_path / "a.svg").read_text()
-    assert text == (tmp_path / "b.svg").read_text()
-    assert "<dc:date>" not in text
+    assert list(corrections(one).values()) == ["static_obs_flat", "sparsegpt_flat"]
 
 
 def test_other_figures_show_the_first_variants():
     assert shown(TABLE) == TABLE.variants[:FEW]
-    names = [text.get_text() for text in draw_accuracy(TABLE).legends[0].texts]
-    assert names == ["dense", *TABLE.variants[:FEW]]
     assert shown(results()) == results().variants
 
 
@@ -275,21 +223,7 @@ def test_headline_of_many_variants_has_a_line_for_each():
     assert len(lines) == 2 + 2 + 1 + 36
     assert lines[2].split("  ")[0] == "Variant"
     cell = Cell("fully_trained", "resnet18")
-    assert lines[-1].split()[-2:] == [f"{TABLE.top1(cell, 'exact_obs_flat_bn')[0]:.2f}", "(+0.19)"]
-
-
-def test_the_figure_has_room_for_every_whisker():
-    config = ablation_config()
-    figure = draw_ablation(ablation_results(config), ingredients(config))
-    drawn = [
-        x
-        for axes in figure.axes
-        for lines in axes.collections
-        if isinstance(lines, LineCollection)
-        for segment in lines.get_segments()
-        for x in segment[:, 0]
+    assert lines[-1].split()[-2:] == [
+        f"{values_of(TABLE, cell, 'exact_obs_flat_bn')[0]:.2f}",
+        "(+0.19)",
     ]
-    low, high = figure.axes[0].get_xlim()
-    assert min(drawn) < 0
-    assert low < min(drawn)
-    assert max(drawn) < high

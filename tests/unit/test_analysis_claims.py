@@ -1,8 +1,16 @@
-from dataclasses import replace
 from statistics import fmean
 
+import pandas as pd
 import pytest
-from study_example import BUDGETS, CATALOGUES, metric, published_results, results
+from study_example import (
+    BUDGETS,
+    CATALOGUES,
+    metric,
+    published_results,
+    results,
+    values_of,
+    with_top1,
+)
 
 from sparsecnn.analysis.claims import CLAIMS
 from sparsecnn.analysis.comparisons import (
@@ -10,15 +18,16 @@ from sparsecnn.analysis.comparisons import (
     NOT_REPRODUCED,
     NOT_TESTED,
     REPRODUCED,
-    accuracy,
     p_value_of,
     weigh,
     winner,
 )
 from sparsecnn.analysis.declared import declared_claims
-from sparsecnn.analysis.judging import judge, judge_solvers
-from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.judging import judge
+from sparsecnn.analysis.results import Cell, results_of
 from sparsecnn.analysis.statistics import estimate
+from sparsecnn.report.claims import told
+from sparsecnn.report.labels import comparison_label
 from sparsecnn.report.language import speaking
 from sparsecnn.report.tables import solvers_table
 from sparsecnn.report.text import signed
@@ -26,12 +35,22 @@ from sparsecnn.report.text import signed
 A, B = "under_trained", "fully_trained"
 
 
+def claims_of(table, **more):
+    """Every claim as the report tells it."""
+    return [told(claim) for claim in judge(table, **more)["claims"]]
+
+
 def by_number(table):
-    return {claim["number"]: claim for claim in judge(table)}
+    return {claim["number"]: claim for claim in claims_of(table)}
+
+
+def names(claim, comparisons=None):
+    chosen = claim["comparisons"] if comparisons is None else comparisons
+    return [comparison_label(claim, comparison) for comparison in chosen]
 
 
 def mean(table, regime, model, variant):
-    return fmean(table.top1(Cell(regime, model), variant))
+    return fmean(values_of(table, Cell(regime, model), variant))
 
 
 def drop(table, regime, model, variant="sparsegpt"):
@@ -84,13 +103,6 @@ def test_effects_are_the_plain_arithmetic_of_the_least_favourable_comparison():
 def test_the_plain_variant_is_judged_not_the_one_with_batch_norm():
     one, other = results(), results(variants=("magnitude", "sparsegpt"))
     assert judge(one) == judge(other)
-
-
-def with_top1(table, change):
-    rows = tuple(
-        replace(row, top1=change(row), drop=row.dense_top1 - change(row)) for row in table.rows
-    )
-    return Results(rows)
 
 
 def test_opposite_numbers_refute_claims_and_the_cause_with_them():
@@ -156,7 +168,7 @@ def test_a_network_trained_less_in_the_longer_regime_is_not_taken_for_trained_lo
         for v in ("dense", "sparsegpt")
     ]
     claim = by_number(results((0, 1), regimes, ("sparsegpt",), values))[2]
-    assert [c["name"] for c in claim["comparisons"]] == ["vgg16, short against long"]
+    assert names(claim) == ["vgg16, short against long"]
 
 
 def test_an_interval_below_zero_that_only_the_correction_leaves_open_is_called_so():
@@ -168,7 +180,7 @@ def test_an_interval_below_zero_that_only_the_correction_leaves_open_is_called_s
     claim = by_number(with_top1(results(seeds=(0,)), close))[1]
     low = [c for c in claim["comparisons"] if c["high"] < 0]
     assert claim["verdict"] == INCONCLUSIVE
-    assert [c["name"] for c in low] == ["vgg16, under_trained"]
+    assert names(claim, low) == ["vgg16, under_trained"]
     assert "The interval lies below 0 for vgg16, under_trained, but not" in claim["evidence"]
     open_names = claim["evidence"].partition("does not exclude 0 for ")[2].partition(".")[0]
     assert "vgg16, under_trained" not in open_names
@@ -176,12 +188,11 @@ def test_an_interval_below_zero_that_only_the_correction_leaves_open_is_called_s
 
 
 def test_claims_do_not_compare_recipes():
-    strong = [
-        replace(row, regime="strong", recipe="strong", top1=50.0, drop=row.dense_top1 - 50)
-        for row in results().rows
-        if row.regime == B
-    ]
-    both = Results((*results().rows, *strong))
+    table = results().frame
+    strong = table[table["regime"] == B]
+    names = {"regime": "strong", "recipe": "strong"}
+    strong = strong.assign(**names, top1=50.0, drop=strong["dense_top1"] - 50)
+    both = results_of(pd.concat([table, strong]))
     assert both.regimes == [A, B, "strong"]
     assert both.ends == (A, B)
     one, other = by_number(results()), by_number(both)
@@ -209,30 +220,39 @@ def test_a_claim_shows_the_effect_of_the_comparison_that_decides():
 
 def test_claims_with_another_solver_are_those_of_a_study_where_it_is_sparsegpt():
     table = results()
-    by_solver = judge_solvers(table, ["sparsegpt", "sparsegpt_bn"])
-    own = [claim for claim in judge(table) if claim["number"] != 3]
+    assert judge(table)["solvers"] == {}
+    # What counts is the method: the variant with batch norm anew becomes the imitated solver.
+    other = table.frame["variant"] == "sparsegpt_bn"
+    imitation = {
+        "method": table.frame["method"].mask(other, "static_obs"),
+        "bn_recalibrated": table.frame["bn_recalibrated"] & ~other,
+    }
+    judged = judge(results_of(table.frame.assign(**imitation)))
+    by_solver = judged["solvers"]
+    assert list(by_solver) == ["sparsegpt", "sparsegpt_bn"]
+    own = [claim for claim in judged["claims"] if claim["number"] != 3]
     assert by_solver["sparsegpt"] == own
 
     def as_other(row):
-        return by[row.regime, row.model, row.seed] if row.variant == "sparsegpt" else row.top1
+        if row.variant != "sparsegpt":
+            return row.top1
+        return table.of(Cell(row.regime, row.model), "sparsegpt_bn")["top1"][row.seed]
 
-    by = {(r.regime, r.model, r.seed): r.top1 for r in table.rows if r.variant == "sparsegpt_bn"}
-    exchanged = judge(with_top1(table, as_other))
+    exchanged = judge(with_top1(table, as_other))["claims"]
     assert by_solver["sparsegpt_bn"] == [c for c in exchanged if c["number"] != 3]
     text = solvers_table(by_solver)
     for claim in (*own, *by_solver["sparsegpt_bn"]):
         assert f"{claim['verdict']} ({signed(claim['effect'])})" in text
     with speaking(CATALOGUES["ko"]):
-        korean = solvers_table(judge_solvers(table, ["sparsegpt", "sparsegpt_bn"]))
+        korean = solvers_table(by_solver)
     assert not any(claim["title"] in korean for claim in own)
 
 
 def test_a_network_at_chance_leaves_claims_open():
-    table = with_top1(results(), lambda row: 10.0)
-    table = Results(tuple(replace(row, dense_top1=10.0, drop=0.0) for row in table.rows))
-    for claim in judge(table):
-        assert claim["verdict"] == NOT_TESTED
-    assert "a dense custom_cnn above chance in under_trained" in judge(table)[0]["evidence"]
+    table = results_of(results().frame.assign(top1=10.0, dense_top1=10.0, drop=0.0))
+    claims = claims_of(table)
+    assert {claim["verdict"] for claim in claims} == {NOT_TESTED}
+    assert "a dense custom_cnn above chance in under_trained" in claims[0]["evidence"]
 
 
 DECLARED = {
@@ -270,7 +290,9 @@ def test_the_same_quantity_said_in_another_way_has_the_same_interval():
     claims = {
         name: {"statement": name, "more": more, "than": than} for name, (more, than) in said.items()
     }
-    by_drop, by_accuracy = judge(table, declared=declared_claims({"claims": claims}, first=6))[5:]
+    by_drop, by_accuracy = claims_of(table, declared=declared_claims({"claims": claims}, first=6))[
+        5:
+    ]
     for key in ("low", "high", "verdict"):
         assert by_drop[key] == pytest.approx(by_accuracy[key])
 
@@ -280,7 +302,9 @@ def test_a_network_that_counts_twice_is_as_uncertain_as_twice_itself():
     cell = Cell(A, "vgg16")
     terms = ((1, cell, "sparsegpt"), (-1, cell, "wanda"), (-1, cell, "wanda"))
     once = weigh(table, (*terms, (1, cell, "magnitude")))
-    expected = estimate([(1, [85.6]), (-2, [82.0]), (1, [80.0])], table.n_test)
+    expected = estimate(
+        [(1, pd.Series([85.6])), (-2, pd.Series([82.0])), (1, pd.Series([80.0]))], table.n_test
+    )
     assert (once.low, once.high) == pytest.approx((expected.low, expected.high))
     nothing = ((1, cell, "wanda"), (-1, cell, "wanda"))
     assert (weigh(table, nothing).low, weigh(table, nothing).high) == (0, 0)
@@ -289,15 +313,13 @@ def test_a_network_that_counts_twice_is_as_uncertain_as_twice_itself():
 
 def test_a_study_tests_claims_of_its_own():
     table = results()
-    claims = judge(table, declared=declared_claims({"claims": DECLARED}, first=6))
+    claims = claims_of(table, declared=declared_claims({"claims": DECLARED}, first=6))
     assert [claim["number"] for claim in claims] == list(range(1, 9))
     helps, loses, lessens = claims[5:]
     assert [len(claim["comparisons"]) for claim in (helps, loses, lessens)] == [6, 2, 1]
     assert helps["title"] == "Batch norm helps"
     assert helps["verdict"] == REPRODUCED
-    assert [c["name"] for c in loses["comparisons"]] == [
-        f"resnet18, {regime} against vgg16, {regime}" for regime in (A, B)
-    ]
+    assert names(loses) == [f"resnet18, {regime} against vgg16, {regime}" for regime in (A, B)]
     for regime, comparison in zip((A, B), loses["comparisons"], strict=True):
         expected = drop(table, regime, "resnet18") - drop(table, regime, "vgg16")
         assert comparison["effect"] == pytest.approx(expected)
@@ -315,6 +337,6 @@ def test_a_winner_is_ahead_of_every_other_variant_with_certainty():
     assert winner(results(), cell) == "sparsegpt_bn"
     one_seed = results(seeds=(1,))
     close = with_top1(one_seed, lambda row: 70.0 + 0.3 * (row.variant == "sparsegpt_bn"))
-    assert accuracy(close, cell, "sparsegpt_bn").value > accuracy(close, cell, "sparsegpt").value
+    assert values_of(close, cell, "sparsegpt_bn") > values_of(close, cell, "sparsegpt")
     assert winner(close, cell) is None
     assert winner(results(variants=("sparsegpt",)), cell) is None

@@ -1,43 +1,44 @@
-from dataclasses import replace
 from statistics import fmean, stdev
 
 import numpy as np
+import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 from scipy.stats import ttest_1samp
 from study_example import BUDGETS, diagnosis, diagnostics, report, results
 
 from sparsecnn.analysis.comparisons import INCONCLUSIVE, NOT_REPRODUCED, NOT_TESTED, REPRODUCED
 from sparsecnn.analysis.diagnostics import (
-    Diagnostics,
+    by_seed,
     collect_diagnostics,
-    diagnostics_rows,
     model_error,
+    of_layers,
     read_diagnostics,
 )
 from sparsecnn.analysis.judging import judge
-from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.results import Cell, results_of
 from sparsecnn.analysis.statistics import holm
-from sparsecnn.artifacts import write_table
+from sparsecnn.analysis.tables import write_csv
 from sparsecnn.errors import UserError
-from sparsecnn.report.appearance import appearance
-from sparsecnn.report.diagnostic_figures import draw_accumulation, draw_quadratic_model
-from sparsecnn.report.figure_parts import save_svg
+from sparsecnn.report.claims import told
 
 A, B = "under_trained", "fully_trained"
 
 
 def cause(table, measured):
-    return next(claim for claim in judge(table, measured) if claim["number"] == 3)
+    return next(told(c) for c in judge(table, measured)["claims"] if c["number"] == 3)
+
+
+def layers_with(table, cell, variant, quantity):
+    """The layers that a quantity was measured of, in order of depth."""
+    own = of_layers(table).xs((*cell, variant), level=("regime", "model", "variant"))
+    return list(own[quantity].dropna().index.get_level_values("layer"))
 
 
 def changed(measured, change):
     """The diagnostics with `change` applied to every error of the quadratic model."""
-    return Diagnostics(
-        tuple(
-            replace(row, value=change(row)) if row.quantity == "model_error" else row
-            for row in measured.rows
-        )
+    errors = measured["quantity"] == "model_error"
+    return measured.assign(
+        value=measured["value"].mask(errors, measured.apply(change, axis="columns"))
     )
 
 
@@ -51,15 +52,15 @@ def test_the_models_error_is_in_percent_of_the_larger_value(measured, predicted,
 
 def test_the_table_is_read_as_it_was_written(tmp_path):
     table = diagnostics(results())
-    write_table(tmp_path / "diagnostics.csv", diagnostics_rows(table))
-    assert read_diagnostics(tmp_path / "diagnostics.csv") == table
+    write_csv(tmp_path / "diagnostics.csv", table)
+    pd.testing.assert_frame_equal(read_diagnostics(tmp_path / "diagnostics.csv"), table)
     cell = Cell(A, "vgg16")
     own = diagnosis("vgg16", 5, 2, ("magnitude", "sparsegpt"))
-    assert table.values(cell, "dense", "loss")[2] == own["network"]["loss"]
+    assert by_seed(table, cell, "dense", "loss")[2] == own["network"]["loss"]
     change = own["variants"]["sparsegpt"]["loss_change"]
     predicted = change["first_order"] + change["second_order"]
-    assert table.values(cell, "sparsegpt", "predicted")[2] == predicted
-    assert list(table.along_depth(cell, "sparsegpt", "own_error")) == ["conv1", "conv2", "fc"]
+    assert by_seed(table, cell, "sparsegpt", "predicted")[2] == predicted
+    assert layers_with(table, cell, "sparsegpt", "own_error") == ["conv1", "conv2", "fc"]
 
 
 @pytest.mark.parametrize("text", [None, "study\nx\n", "value\nmany\n"])
@@ -73,8 +74,9 @@ def test_refuses_what_is_no_table_of_diagnostics(tmp_path, text):
 
 def with_drops(table, lost):
     """The table with what every pruned network loses replaced by `lost` of its row."""
-    rows = [row if row.variant == "dense" else replace(row, drop=lost(row)) for row in table.rows]
-    return Results(tuple(replace(row, top1=row.dense_top1 - row.drop) for row in rows))
+    pruned = table.frame["variant"] != "dense"
+    drop = table.frame["drop"].mask(pruned, table.frame.apply(lost, axis="columns"))
+    return results_of(table.frame.assign(drop=drop, top1=table.frame["dense_top1"] - drop))
 
 
 def test_missing_diagnostics_are_named():
@@ -94,8 +96,8 @@ def test_what_could_not_be_measured_has_no_line():
     regimes = {A: {"recipe": "reference", "vgg16": 5}}
     table = collect_diagnostics([value], study="s", regimes=regimes, seeds=[0])
     cell = Cell(A, "vgg16")
-    assert table.values(cell, "magnitude", "measured") == []
-    assert list(table.along_depth(cell, "magnitude", "own_error")) == ["conv2", "fc"]
+    assert by_seed(table, cell, "magnitude", "measured").empty
+    assert layers_with(table, cell, "magnitude", "own_error") == ["conv2", "fc"]
 
 
 def test_the_cause_is_tested_on_paired_differences_of_the_models_error():
@@ -105,7 +107,7 @@ def test_the_cause_is_tested_on_paired_differences_of_the_models_error():
     p_values = []
     for comparison, model in zip(claim["comparisons"], BUDGETS[A], strict=True):
         before, after = (
-            np.array(measured.values(Cell(regime, model), "sparsegpt", "model_error"))
+            np.array(by_seed(measured, Cell(regime, model), "sparsegpt", "model_error"))
             for regime in (A, B)
         )
         difference = before - after
@@ -172,24 +174,22 @@ def test_what_the_test_of_the_cause_lacks_is_said(table, variants, lacking):
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
 @pytest.mark.parametrize("variants", [(), ("sparsegpt",), ("magnitude", "sparsegpt")])
-def test_the_report_and_its_figures_take_any_choice_of_variants(tmp_path, seeds, variants):
+def test_the_report_takes_any_choice_of_variants(seeds, variants):
     table = results(seeds=seeds)
     measured = diagnostics(table, variants)
     text = report(table, measured=measured)
     assert ("Is the quadratic model truer" in text) == bool(variants)
     assert ("figures/quadratic_model.svg" in text) == bool(variants)
     assert "\n\n\n" not in text
-    save_svg(draw_quadratic_model(table, measured), tmp_path / "a.svg")
-    save_svg(draw_accumulation(table, measured), tmp_path / "b.svg")
 
 
 def test_numbers_of_the_report_are_means_over_seeds():
     table = results()
     measured = diagnostics(table)
     text = report(table, measured=measured)
-    norms = measured.values(Cell(B, "vgg16"), "dense", "gradient_norm")
+    norms = by_seed(measured, Cell(B, "vgg16"), "dense", "gradient_norm")
     assert f"{fmean(norms):.3g} ± {stdev(norms):.2g}" in text
-    errors = measured.values(Cell(A, "vgg16"), "sparsegpt", "model_error")
+    errors = by_seed(measured, Cell(A, "vgg16"), "sparsegpt", "model_error")
     assert f"from {fmean(errors):.0f} to " in text
 
 
@@ -198,28 +198,3 @@ def test_without_diagnostics_the_report_says_so():
     assert "This study measures accuracy alone" in text
     assert "diagnostics.csv" not in text
     assert "quadratic_model.svg" not in text
-
-
-def test_every_network_is_a_point_in_its_variants_colour():
-    table = results()
-    measured = diagnostics(table)
-    figure = draw_quadratic_model(table, measured)
-    points = [line for line in figure.axes[1].lines if line.get_marker() not in ("", "None")]
-    assert len(points) == 2 * 2
-    for line, (regime, variant) in zip(
-        points, [(r, v) for r in (A, B) for v in ("magnitude", "sparsegpt")], strict=True
-    ):
-        cell = Cell(regime, "vgg16")
-        assert to_hex(line.get_color()) == to_hex(appearance(table, variant)[0])
-        assert list(line.get_xdata()) == measured.values(cell, variant, "measured")
-        assert list(line.get_ydata()) == measured.values(cell, variant, "predicted")
-
-
-def test_errors_are_drawn_along_depth_with_gaps_where_there_are_none():
-    table = results()
-    measured = diagnostics(table)
-    axes = draw_accumulation(table, measured).axes[0]
-    whole, alone = axes.lines[0], axes.lines[1]
-    np.testing.assert_allclose(whole.get_ydata(), [np.nan, 0.02, 0.04])
-    np.testing.assert_allclose(alone.get_ydata(), [np.nan, 0.01, 0.02])
-    np.testing.assert_array_equal(whole.get_xdata(), [1, 2, 3])

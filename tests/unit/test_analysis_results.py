@@ -1,8 +1,12 @@
+import re
+
+import pandas as pd
 import pytest
 from study_example import BUDGETS, VARIANTS, metric, results
 
-from sparsecnn.analysis.results import Cell, collect, read_results, table_rows
-from sparsecnn.artifacts import Manifest, write_table
+from sparsecnn.analysis.results import COLUMNS, Cell, collect, read_results, results_of
+from sparsecnn.analysis.tables import write_csv
+from sparsecnn.artifacts import Manifest
 from sparsecnn.errors import UserError
 from sparsecnn.study.record import provenance
 
@@ -20,28 +24,31 @@ def collected(values, regimes=SHORT, seeds=(0,), variants=("magnitude",)):
     )
 
 
+def columns(table, *names):
+    return list(table.frame[list(names)].itertuples(index=False, name=None))
+
+
 def pair(**other):
     return [metric("vgg16", 2, 0, "dense", 80.0), metric("vgg16", 2, 0, "magnitude", 70.5, **other)]
 
 
 def test_one_row_for_every_regime_network_seed_and_variant():
     table = results()
-    assert len(table.rows) == 2 * 3 * 3 * (1 + len(VARIANTS))
+    assert len(table.frame) == 2 * 3 * 3 * (1 + len(VARIANTS))
     assert table.regimes == list(BUDGETS)
     assert table.variants == list(VARIANTS)
     assert table.cells[0] == Cell("under_trained", "custom_cnn")
-    assert [row.variant for row in table.rows[:4]] == ["dense", *VARIANTS]
+    assert list(table.frame["variant"][:4]) == ["dense", *VARIANTS]
 
 
 def test_drop_is_dense_minus_pruned_of_the_same_network():
-    dense, pruned = collected(pair()).rows
-    assert (dense.dense_top1, dense.drop) == (80.0, 0.0)
-    assert (pruned.dense_top1, pruned.drop) == (80.0, 9.5)
+    frame = collected(pair()).frame
+    assert frame[["dense_top1", "drop"]].to_numpy().tolist() == [[80.0, 0.0], [80.0, 9.5]]
 
 
 def test_regimes_with_equal_epochs_share_a_network():
     table = collected(pair(), {"a": {"vgg16": 2}, "b": {"vgg16": 2}})
-    assert [(row.regime, row.top1) for row in table.rows] == [
+    assert columns(table, "regime", "top1") == [
         ("a", 80.0),
         ("a", 70.5),
         ("b", 80.0),
@@ -52,7 +59,7 @@ def test_regimes_with_equal_epochs_share_a_network():
 def test_recipes_tell_networks_of_equal_epochs_apart():
     other = [value | {"recipe": "strong", "top1": value["top1"] + 5} for value in pair()]
     table = collected([*pair(), *other], {"a": {"vgg16": 2}, "b": {"recipe": "strong", "vgg16": 2}})
-    assert [(row.regime, row.recipe, row.top1, row.drop) for row in table.rows] == [
+    assert columns(table, "regime", "recipe", "top1", "drop") == [
         ("a", "reference", 80.0, 0.0),
         ("a", "reference", 70.5, 9.5),
         ("b", "strong", 85.0, 0.0),
@@ -82,19 +89,69 @@ def test_refuses_a_wrong_set_of_networks(values, message):
 def test_table_survives_the_file(tmp_path):
     path = tmp_path / "metrics.csv"
     table = results(seeds=(0, 1))
-    write_table(path, table_rows(table))
-    assert read_results(path) == table
+    write_csv(path, table.frame)
+    pd.testing.assert_frame_equal(read_results(path).frame, table.frame)
+    text = path.read_text()
+    write_csv(path, read_results(path).frame)
+    assert path.read_text() == text
 
 
 @pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "header only"])
 def test_refuses_what_is_no_table(tmp_path, text):
     path = tmp_path / "metrics.csv"
     if text == "header only":
-        text = ",".join(table_rows(results())[0]) + "\n"
+        text = ",".join(COLUMNS) + "\n"
     if text is not None:
         path.write_text(text)
     with pytest.raises(UserError, match=r"metrics\.csv: .*again"):
         read_results(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("top1", "many", "column top1, line 3: 'many' is no float"),
+        ("seed", "0.5", "column seed, line 3: '0.5' is no int"),
+        ("bn_recalibrated", "yes", "column bn_recalibrated, line 3: 'yes' is no bool"),
+        ("loss", "", "column loss, line 3: '' is no float"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_place(tmp_path, column, value, told):
+    path = tmp_path / "metrics.csv"
+    frame = collected(pair()).frame.astype(object)
+    frame.loc[1, column] = value
+    write_csv(path, frame)
+    with pytest.raises(UserError, match=re.escape(f"metrics.csv: not a table of metrics ({told})")):
+        read_results(path)
+    write_csv(path, frame.drop(columns=column))
+    with pytest.raises(UserError, match=f"it lacks the column {column}"):
+        read_results(path)
+
+
+def test_a_line_that_is_cut_short_is_named(tmp_path):
+    path = tmp_path / "metrics.csv"
+    write_csv(path, collected(pair()).frame)
+    path.write_text(path.read_text().rpartition(",")[0] + "\n")
+    with pytest.raises(UserError, match="column n_classes, line 3: '' is no int"):
+        read_results(path)
+
+
+def test_estimates_are_in_the_studys_order_and_pair_seeds_by_name():
+    table = results()
+    for column, variants in (("top1", ["dense", *VARIANTS]), ("drop", list(VARIANTS))):
+        found = table.estimates(column)
+        names = found[["regime", "model", "variant"]].itertuples(index=False, name=None)
+        assert list(names) == [(*cell, variant) for cell in table.cells for variant in variants]
+        for row in found.itertuples():
+            own = table.frame[
+                (table.frame["regime"] == row.regime)
+                & (table.frame["model"] == row.model)
+                & (table.frame["variant"] == row.variant)
+            ]
+            assert (row.value, row.sd) == pytest.approx((own[column].mean(), own[column].std()))
+    shuffled = results_of(table.frame.sample(frac=1, random_state=0).sort_values("regime"))
+    again = shuffled.estimates("drop").sort_values(["regime", "model", "variant"])
+    assert sorted(again["sd"]) == pytest.approx(sorted(table.estimates("drop")["sd"]))
 
 
 def test_provenance_names_what_made_the_metrics():

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,10 +9,19 @@ from sparsecnn.analysis.comparisons import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
     REPRODUCED,
+    Comparison,
     Outcome,
     verdict,
 )
+from sparsecnn.analysis.results import Cell
 from sparsecnn.analysis.statistics import Estimate, estimate, holm, p_value, wilson_interval
+
+COMPARISON = Comparison(Cell("short", "vgg16"), Cell("long", "vgg16"), ())
+
+
+def terms(*pairs):
+    """Weights with values of the seeds 0, 1, ..."""
+    return [(weight, pd.Series(values, dtype=float)) for weight, values in pairs]
 
 
 @given(
@@ -32,7 +42,7 @@ def test_wilson_interval_is_scipys(counts, confidence):
 )
 @settings(deadline=None)
 def test_interval_over_seeds_is_scipys_cut_to_what_is_possible(values, confidence):
-    found = estimate([(1, values)], 10000, confidence)
+    found = estimate(terms((1, values)), 10000, confidence)
     low, high = stats.t.interval(confidence, len(values) - 1, np.mean(values), stats.sem(values))
     assert (found.low, found.high) == pytest.approx((max(low, 0), min(high, 100)))
     assert found.sd == pytest.approx(np.std(values, ddof=1))
@@ -41,28 +51,36 @@ def test_interval_over_seeds_is_scipys_cut_to_what_is_possible(values, confidenc
 
 def test_differences_are_paired_by_seed():
     # The same gain at every seed, over baselines that differ wildly.
-    found = estimate([(1, [10.1, 50.2, 90.1]), (-1, [5.0, 45.0, 85.0])], 10000)
+    found = estimate(terms((1, [10.1, 50.2, 90.1]), (-1, [5.0, 45.0, 85.0])), 10000)
     assert found.value == pytest.approx(5.1333333)
     assert found.high - found.low < 0.4
 
 
+def test_seeds_are_paired_by_their_names_not_by_their_order():
+    one, other = pd.Series({3: 70.0, 1: 50.0, 2: 60.0}), pd.Series({1: 49.0, 2: 58.0, 3: 67.0})
+    found = estimate([(1, one), (-1, other)], 10000)
+    assert (found.value, found.sd) == pytest.approx((2.0, 1.0))
+    with pytest.raises(ValueError, match="different seeds"):
+        estimate([(1, one), (-1, other.drop(2))], 10000)
+
+
 def test_difference_with_one_seed_is_newcombes():
     # 9 of 10 against 3 of 10: Newcombe, Statistics in Medicine 17 (1998), table II, method 10.
-    found = estimate([(1, [90.0]), (-1, [30.0])], 10)
+    found = estimate(terms((1, [90.0]), (-1, [30.0])), 10)
     assert (found.low, found.high) == pytest.approx((17.05, 80.90), abs=0.01)
     assert (found.sd, found.n, found.basis) == (None, 1, "test images")
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
 def test_one_seed_intervals_are_antisymmetric_and_hold_the_estimate(a, b):
-    one = estimate([(1, [a / 5]), (-1, [b / 5])], 500)
-    other = estimate([(1, [b / 5]), (-1, [a / 5])], 500)
+    one = estimate(terms((1, [a / 5]), (-1, [b / 5])), 500)
+    other = estimate(terms((1, [b / 5]), (-1, [a / 5])), 500)
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
     assert -100 - 1e-9 <= one.low <= one.value <= one.high <= 100 + 1e-9
 
 
 def test_seeds_that_agree_to_the_last_image_do_not_give_certainty():
-    twice, once = estimate([(1, [70.0, 70.0])], 100), estimate([(1, [70.0])], 100)
+    twice, once = estimate(terms((1, [70.0, 70.0])), 100), estimate(terms((1, [70.0])), 100)
     assert (twice.low, twice.high) == (once.low, once.high)
     assert (twice.basis, twice.n, twice.sd) == ("test images", 2, 0.0)
 
@@ -77,7 +95,7 @@ def test_95_percent_intervals_cover_the_truth_95_times_in_100(n_seeds):
             values = [100 * random.binomial(n_test, truth / 100) / n_test]
         else:
             values = list(random.normal(truth, 1.5, n_seeds))
-        found = estimate([(1, values)], n_test)
+        found = estimate(terms((1, values)), n_test)
         covered += found.low <= truth <= found.high
     assert 930 <= covered <= 970
 
@@ -90,14 +108,14 @@ def test_intervals_of_paired_drops_cover_the_truth_95_times_in_100(n_seeds):
     for _ in range(1000):
         dense = random.normal(70, 4, n_seeds)
         pruned = dense - random.normal(loss, 0.4, n_seeds)
-        found = estimate([(1, list(dense)), (-1, list(pruned))], 10000)
+        found = estimate(terms((1, list(dense)), (-1, list(pruned))), 10000)
         covered += found.low <= loss <= found.high
     assert 930 <= covered <= 970
 
 
 def outcome(low, high, p=0.01):
     middle = Estimate((low + high) / 2, low, high, 1.0, 3, "seeds")
-    return Outcome("", middle, p)
+    return Outcome(COMPARISON, middle, p)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +140,10 @@ def test_wrong_verdicts_are_as_rare_as_stated(truth):
     for _ in range(2000):
         differences = random.normal(0, 1, (comparisons, n)) + truth
         differences[0] -= truth
-        terms = [[(1, list(50 + values)), (-1, [50.0] * n)] for values in differences]
-        adjusted = holm([p_value(own, 10**6) for own in terms])
-        pairs = zip(terms, adjusted, strict=True)
-        found[verdict([Outcome("", estimate(own, 10**6), p) for own, p in pairs])] += 1
+        sums = [terms((1, 50 + values), (-1, [50.0] * n)) for values in differences]
+        adjusted = holm([p_value(own, 10**6) for own in sums])
+        pairs = zip(sums, adjusted, strict=True)
+        found[verdict([Outcome(COMPARISON, estimate(own, 10**6), p) for own, p in pairs])] += 1
     # 2.5 % of 2000 is 50, with a standard deviation of 7.
     if truth:
         assert 25 < found[REPRODUCED] < 75
@@ -140,25 +158,25 @@ def test_wrong_verdicts_are_as_rare_as_stated(truth):
 )
 @settings(deadline=None)
 def test_p_values_over_seeds_are_scipys(values):
-    found = p_value([(1, list(50 + np.asarray(values))), (-1, [50.0] * len(values))], 10000)
+    found = p_value(terms((1, list(50 + np.asarray(values))), (-1, [50.0] * len(values))), 10000)
     assert found == pytest.approx(stats.ttest_1samp(values, 0).pvalue, rel=1e-6, abs=1e-12)
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
 @settings(deadline=None)
 def test_one_seed_p_values_say_at_what_confidence_the_interval_leaves_zero_out(a, b):
-    terms = [(1, [a / 5]), (-1, [b / 5])]
-    p = p_value(terms, 500)
+    difference = terms((1, [a / 5]), (-1, [b / 5]))
+    p = p_value(difference, 500)
     if a == b:
         assert p == pytest.approx(1)
     for confidence in (1 - p - 1e-6, 1 - p + 1e-6):
         if 0 < confidence < 1:
-            found = estimate(terms, 500, confidence)
+            found = estimate(difference, 500, confidence)
             assert (found.low > 0 or found.high < 0) == (confidence < 1 - p)
 
 
 def test_one_seed_p_values_are_close_to_those_of_the_usual_test():
-    p = p_value([(1, [70.0]), (-1, [68.0])], 10000)
+    p = p_value(terms((1, [70.0]), (-1, [68.0])), 10000)
     z = 0.02 / (0.7 * 0.3 / 10000 + 0.68 * 0.32 / 10000) ** 0.5
     assert p == pytest.approx(2 * stats.norm.sf(z), rel=0.02)
 

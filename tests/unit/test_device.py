@@ -7,7 +7,7 @@ import torch
 
 from sparsecnn.device import full_precision, memory_explained, precision, use_device
 from sparsecnn.errors import UserError
-from sparsecnn.pruning import blocks
+from sparsecnn.pruning.methods import block_pruners
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_a_driver_without_a_gpu_for_torch_is_said(tmp_path, monkeypatch, caplog,
 
 def test_without_a_working_triton_the_slower_path_is_taken_and_said(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "triton", None)  # an import of it fails
-    blocks._triton_works.cache_clear()
+    block_pruners._triton_works.cache_clear()
     with caplog.at_level(logging.WARNING):
-        assert not blocks._triton_works()
+        assert not block_pruners._triton_works()
     assert "slower path" in caplog.text
-    blocks._triton_works.cache_clear()
+    block_pruners._triton_works.cache_clear()

@@ -9,12 +9,13 @@ from sparsecnn.digest import CodeDigest, canonical_code
 PACKAGE = Path(sparsecnn.__file__).parent
 SCRIPTS = PACKAGE.parents[1] / "scripts"
 
+METHODS = "sparsecnn.pruning.methods"
 JOBS = {
     "train resnet18": ("train.py", ["sparsecnn.models.resnet"]),
     "train vgg16": ("train.py", ["sparsecnn.models.vgg"]),
     "calibrate": ("calibrate.py", []),
-    "prune magnitude": ("prune.py", ["sparsecnn.models.vgg", "sparsecnn.pruning.magnitude"]),
-    "prune sparsegpt": ("prune.py", ["sparsecnn.models.vgg", "sparsecnn.pruning.sparsegpt"]),
+    "prune magnitude": ("prune.py", ["sparsecnn.models.vgg", f"{METHODS}.magnitude"]),
+    "prune sparsegpt": ("prune.py", ["sparsecnn.models.vgg", f"{METHODS}.sparsegpt"]),
     "evaluate": ("evaluate.py", ["sparsecnn.models.vgg"]),
     "report": ("report.py", []),
 }
@@ -36,8 +37,8 @@ def tree(tmp_path):
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
-        ("src/sparsecnn/pruning/magnitude.py", {"prune magnitude"}),
-        ("src/sparsecnn/pruning/sparsegpt.py", {"prune sparsegpt"}),
+        ("src/sparsecnn/pruning/methods/magnitude.py", {"prune magnitude"}),
+        ("src/sparsecnn/pruning/methods/sparsegpt.py", {"prune sparsegpt"}),
         ("src/sparsecnn/pruning/layer.py", {"prune magnitude", "prune sparsegpt"}),
         ("src/sparsecnn/models/resnet.py", {"train resnet18"}),
         ("src/sparsecnn/training/loop.py", {"train resnet18", "train vgg16"}),

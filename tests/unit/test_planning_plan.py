@@ -1,6 +1,7 @@
 """The plan of a study: reading a dry run, knowing and not knowing times, list scheduling."""
 
 import itertools
+import math
 import random
 from functools import partial
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsecnn.errors import UserError
-from sparsecnn.planning.estimates import CIFAR, Estimates, epoch_seconds, read_benchmark
+from sparsecnn.planning.estimates import CIFAR, epoch_seconds, estimate, read_benchmark
 from sparsecnn.planning.jobs import Job, ordered, parents, read_dry_run
 from sparsecnn.planning.plan import Plan, disk_need, disk_text, duration
 from sparsecnn.planning.schedule import longest_chain, simulate
@@ -73,14 +74,13 @@ def test_a_dry_run_is_read():
 def test_what_is_recorded_comes_first_then_its_likes_then_a_rate(tmp_path):
     done = [recorded(tmp_path, train(epochs=n, seed=n), 10 * n) for n in (1, 2, 4)]
     new, other = train(epochs=8), train("resnet18", epochs=3)
-    estimates = Estimates([*done, new, other], tmp_path, no_rate)
-    assert estimates.seconds(done[1]) == 20
-    assert estimates.seconds(new) == 80
-    assert estimates.seconds(other) is None
-    assert estimates.source(other) == ""
-    with_rate = Estimates([*done, new, other], tmp_path, lambda job: 7.0)
-    assert with_rate.seconds(other) == 21
-    assert [with_rate.source(job) for job in (done[0], new, other)] == ["recorded"] * 2 + ["rate"]
+    estimates = estimate([*done, new, other], tmp_path, no_rate)
+    assert list(estimates["seconds"])[1:4] == [20, 40, 80]
+    assert math.isnan(estimates.at["resnet18-3-0", "seconds"])
+    assert estimates.at["resnet18-3-0", "source"] == ""
+    with_rate = estimate([*done, new, other], tmp_path, lambda job: 7.0)
+    assert with_rate.at["resnet18-3-0", "seconds"] == 21
+    assert list(with_rate["source"]) == ["recorded"] * 4 + ["rate"]
 
 
 def test_a_variant_is_like_itself_before_it_is_like_others(tmp_path):
@@ -93,8 +93,7 @@ def test_a_variant_is_like_itself_before_it_is_like_others(tmp_path):
     recorded(tmp_path, prune("fast", 0), 1)
     recorded(tmp_path, prune("slow", 0), 9)
     jobs = [prune(variant, seed) for variant in ("fast", "slow", "new") for seed in (0, 1)]
-    estimates = Estimates(jobs, tmp_path, no_rate)
-    assert [estimates.seconds(job) for job in jobs] == [1, 1, 9, 9, 5, 5]
+    assert list(estimate(jobs, tmp_path, no_rate)["seconds"]) == [1, 1, 9, 9, 5, 5]
 
 
 def test_a_rate_is_of_its_device_threads_and_width_alone():
@@ -113,17 +112,27 @@ def test_a_rate_is_of_its_device_threads_and_width_alone():
         assert of(job, device=device, precision="float32", images=images) is None
 
 
+def test_a_benchmark_is_the_mean_of_its_seconds(tmp_path):
+    path = tmp_path / "train.tsv"
+    assert math.isnan(read_benchmark(path))
+    for killed in ("", "s\th:m:s\n"):
+        path.write_text(killed)
+        assert math.isnan(read_benchmark(path))
+    path.write_text("s\th:m:s\tmax_rss\n1.5\t0:00:01\tNA\n2.5\t0:00:02\t7\n")
+    assert read_benchmark(path) == 2
+
+
 def test_a_file_that_is_no_benchmark_is_refused_in_a_line(tmp_path):
     path = tmp_path / "train.tsv"
-    assert read_benchmark(path) is None
-    path.write_text("nothing\n1\n")
-    with pytest.raises(UserError, match=r"train\.tsv: no benchmark"):
-        read_benchmark(path)
+    for other in ("nothing\n1\n", "s\th:m:s\nNA\t0:00:01\n"):
+        path.write_text(other)
+        with pytest.raises(UserError, match=r"train\.tsv: no benchmark of .* \(column s\)"):
+            read_benchmark(path)
 
 
 def test_what_nobody_measured_is_said_to_be_unknown(tmp_path):
     job = train(gpu=1)
-    plan = Plan([job], [job], Estimates([job], tmp_path, no_rate), "NVIDIA H100", ["cpu (x86_64)"])
+    plan = Plan(estimate([job], tmp_path, no_rate), [job], "NVIDIA H100", ["cpu (x86_64)"])
     text = str(plan)
     assert "unknown" in text
     assert "1 of train" in text
@@ -134,7 +143,7 @@ def test_what_nobody_measured_is_said_to_be_unknown(tmp_path):
 
 def test_a_partly_known_wall_time_is_a_lower_bound(tmp_path):
     jobs = [recorded(tmp_path, train(gpu=1), 60), train("resnet18", gpu=1)]
-    plan = Plan(jobs, jobs, Estimates(jobs, tmp_path, no_rate), "NVIDIA H100", [])
+    plan = Plan(estimate(jobs, tmp_path, no_rate), jobs, "NVIDIA H100", [])
     rows = plan.wall_times([1, 2], 1).splitlines()
     assert rows[0].split() == ["GPUs", "Wall", "time"]
     assert rows[2].strip() == "1  at least 1:02 min"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def test_environment_pins_are_the_locks():
 def test_the_lock_has_hashes_and_no_addresses():
     assert LOCK.count("--hash=sha256:") > LOCK.count("==")
     assert "://" not in LOCK
+
+
+def test_no_folder_of_the_library_holds_more_than_fifteen_files():
+    folders = Counter(path.parent for path in (ROOT / "src/sparsecnn").rglob("*.py"))
+    assert {folder.name: files for folder, files in folders.items() if files > 15} == {}
 
 
 def test_parsing_the_workflow_imports_nothing_slow():

@@ -6,9 +6,9 @@ from pruning_oracles import channels_order, unfolded_rows
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.inputs import input_rows
+from sparsecnn.pruning.calibration.inputs import input_rows
+from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
-from sparsecnn.pruning.moments import LayerMoments
 
 
 @st.composite

@@ -17,16 +17,16 @@ from pruning_oracles import (
 from torch import Tensor
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.exact_obs import ExactOBS
 from sparsecnn.pruning.factor import Curvature, NoFactorError, damped, reverse_cholesky
 from sparsecnn.pruning.leastsquares import refit
-from sparsecnn.pruning.magnitude import Magnitude
+from sparsecnn.pruning.methods.exact_obs import ExactOBS
+from sparsecnn.pruning.methods.magnitude import Magnitude
+from sparsecnn.pruning.methods.random import Random
+from sparsecnn.pruning.methods.sparsegpt import SparseGPT
+from sparsecnn.pruning.methods.static_obs import StaticOBS
+from sparsecnn.pruning.methods.wanda import Wanda
 from sparsecnn.pruning.patterns import NM, Pattern, Unstructured, parse_pattern
 from sparsecnn.pruning.problem import Method, Problem, Solution
-from sparsecnn.pruning.random import Random
-from sparsecnn.pruning.sparsegpt import SparseGPT
-from sparsecnn.pruning.static_obs import StaticOBS
-from sparsecnn.pruning.wanda import Wanda
 
 
 def problem_of(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparsecnn.errors import UserError
 from sparsecnn.models.resnet import resnet18
 from sparsecnn.pruning import prune
-from sparsecnn.pruning.trajectory import paused_passes
+from sparsecnn.pruning.calibration.trajectory import paused_passes
 
 
 class Branches(nn.Module):

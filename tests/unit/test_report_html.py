@@ -1,12 +1,13 @@
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from study_example import ROOT, ablation_config, ablation_results, ablation_values, report, results
 
 from sparsecnn.report.charts import accuracy_chart
 from sparsecnn.report.html import render_page
-from sparsecnn.report.text import escaped, markdown_table
+from sparsecnn.report.text import escaped, table
 
 PARTS = {
     name: (ROOT / "report" / f"report.{suffix}").read_text(encoding="utf-8")
@@ -94,7 +95,7 @@ def test_a_label_is_shown_as_it_is_written():
 
 
 def test_an_escaped_text_stays_in_its_cell_of_a_table():
-    found = Page(body(markdown_table(["a", "b"], [[escaped(HOSTILE), "2"]])))
+    found = Page(body(table(pd.DataFrame({"a": [escaped(HOSTILE)], "b": ["2"]}))))
     assert [name for name, _ in found.elements].count("td") == 2
     assert " ".join(HOSTILE.split()) in found.text
 

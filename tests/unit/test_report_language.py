@@ -5,6 +5,7 @@ import re
 import string
 from collections import Counter
 
+import pandas as pd
 import pytest
 from babel.messages.extract import extract_from_file
 from babel.messages.frontend import CommandLineInterface
@@ -25,7 +26,7 @@ from study_example import (
 )
 
 from sparsecnn.report.language import NAMES, gettext, ngettext, speaking
-from sparsecnn.report.text import anchor, markdown_table
+from sparsecnn.report.text import anchor, table
 
 LEAST, VGG = "under_trained", {"vgg16": 5}
 KOREAN = CATALOGUES["ko"]
@@ -38,8 +39,8 @@ CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 def extracted(tmp_path_factory):
     """The texts of the report, found as `make messages` finds them."""
     target = tmp_path_factory.mktemp("messages") / "messages.pot"
-    command = ["pybabel", "-q", "extract", "-F", str(ROOT / "pyproject.toml"), "-o", str(target)]
-    CommandLineInterface().run([*command, str(ROOT)])
+    command = ["pybabel", "-q", "extract", "-F", str(ROOT / "pyproject.toml"), "-k", "English"]
+    CommandLineInterface().run([*command, "-o", str(target), str(ROOT)])
     with target.open("rb") as file:
         return [message.id for message in read_po(file) if message.id]
 
@@ -63,10 +64,9 @@ def templates():
     options = {"newstyle_gettext": "true", "trimmed": "true", "silent": "false"}
     options |= {"trim_blocks": "true", "lstrip_blocks": "true"}
     found = set()
-    for _, message, *_ in extract_from_file(
-        "jinja2", ROOT / "report" / "report.md.j2", options=options
-    ):
-        found |= {message} if isinstance(message, str) else set(message)
+    for path in (ROOT / "report" / "markdown").glob("*.j2"):
+        for _, message, *_ in extract_from_file("jinja2", path, options=options):
+            found |= {message} if isinstance(message, str) else set(message)
     return found
 
 
@@ -268,8 +268,8 @@ def test_what_a_study_says_of_itself_is_not_translated():
 
 
 def test_hangul_is_padded_by_the_columns_it_takes():
-    assert markdown_table(["이름", "x"], [["a", "1.50"]]).splitlines() == [
-        "| 이름 |    x |",
-        "| ---- | ---: |",
-        "| a    | 1.50 |",
+    assert table(pd.DataFrame([["a", "1.50"]], columns=["이름", "x"])).splitlines() == [
+        "| 이름   |    x |",
+        "|:-------|-----:|",
+        "| a      | 1.50 |",
     ]

@@ -2,9 +2,10 @@ import importlib.util
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from statistics import fmean, stdev
 
+import pandas as pd
 import pytest
 from jinja2 import UndefinedError
 from study_example import (
@@ -12,6 +13,7 @@ from study_example import (
     CATALOGUES,
     FIGURES,
     GOLDEN,
+    REFERENCE,
     ROOT,
     SPARSEGPT,
     diagnostics,
@@ -20,17 +22,18 @@ from study_example import (
     report,
     results,
     summary_of_dataset,
+    values_of,
 )
 
 from sparsecnn.analysis.judging import judge
-from sparsecnn.analysis.reference import differences, read_reference
-from sparsecnn.analysis.results import Cell, Results, table_rows
+from sparsecnn.analysis.reference import differences
+from sparsecnn.analysis.results import Cell, results_of
+from sparsecnn.analysis.tables import write_csv
 from sparsecnn.artifacts import Manifest, Origin, read_json, write_json, write_table
-from sparsecnn.errors import UserError
+from sparsecnn.report import sentences
 from sparsecnn.report.markdown import left_dense, render
-from sparsecnn.report.sentences import trainings
 from sparsecnn.report.tables import headline
-from sparsecnn.report.text import markdown_table, plain_table, signed
+from sparsecnn.report.text import signed, table
 from sparsecnn.study.lineage import Lineage
 from sparsecnn.training.recipe import Recipe
 
@@ -82,14 +85,14 @@ def test_every_number_of_the_tables_is_found_again_in_the_metrics(table):
     for row in main:
         cell = Cell(row["Regime"], row["Network"])
         assert int(row["Epochs"]) == table.epochs(cell)
-        assert numbers(row["Baseline"]) == [round(fmean(table.top1(cell, "dense")), 2)]
+        assert numbers(row["Baseline"]) == [round(fmean(values_of(table, cell, "dense")), 2)]
         for variant in table.variants:
-            drops = [r.drop for r in table.of(cell, variant)]
-            expected = [fmean(table.top1(cell, variant)), -fmean(drops)]
+            drops = values_of(table, cell, variant, "drop")
+            expected = [fmean(values_of(table, cell, variant)), -fmean(drops)]
             assert numbers(row[f"{variant} (drop)"]) == pytest.approx(expected, abs=0.00501)
     for row in full:
         cell, variant = Cell(row["Regime"], row["Network"]), row["Variant"]
-        top1 = table.top1(cell, variant)
+        top1 = values_of(table, cell, variant)
         spread = [stdev(top1)] if len(top1) > 1 else []
         assert numbers(row["Top-1 (%)"]) == pytest.approx([fmean(top1), *spread], abs=0.00501)
         low, high = numbers(row["95 % interval"])
@@ -110,30 +113,31 @@ def test_the_references_numbers_stand_beside_ours():
 
 
 def test_the_published_table_agrees_with_itself():
-    published = read_reference(ROOT / "report" / "reference-study.csv")
-    assert len(published) == 6
-    for own in published.values():
-        for top1, lost in own.methods.values():
-            assert own.dense - top1 == pytest.approx(lost)
+    is_dense = REFERENCE["method"] == "dense"
+    both = REFERENCE[~is_dense].merge(REFERENCE[is_dense], on=["regime", "model"])
+    assert (is_dense.sum(), len(both)) == (6, 12)
+    assert list(both["top1_y"] - both["top1_x"]) == pytest.approx(list(both["drop_x"]))
 
 
 def test_what_differs_from_the_reference_is_said_only_where_it_differs():
-    published = read_reference(ROOT / "report" / "reference-study.csv")
+    def told(table):
+        return sentences.differences(differences(table, REFERENCE), 512)
+
     always = [
         "SparseGPT: `sparsegpt` here, an update with one static inverse Hessian there",
         "calibration images: 512 as they are here, 1,024 augmented ones there",
         "weights: of the last epoch here, of the best epoch on the test set there",
     ]
-    assert differences(published_results(), published, 512) == always
+    assert told(published_results()) == always
     without = results(variants=("magnitude",))
-    assert always[0] not in differences(without, published, 512)
+    assert always[0] not in told(without)
     longer = {name: {"vgg16": epochs} for name, epochs in zip(BUDGETS, (2, 20), strict=True)}
     values = [
         value | {"epochs": longer[regime]["vgg16"]}
         for regime in BUDGETS
         for value in metrics(regimes={regime: {"vgg16": BUDGETS[regime]["vgg16"]}})
     ]
-    assert differences(results(regimes=longer, values=values), published, 512) == [
+    assert told(results(regimes=longer, values=values)) == [
         "data: CIFAR-10, JPEG q75 here, CIFAR-10 there",
         "width of the networks: vgg16 0.25 here, 1 there",
         "epochs: vgg16, under_trained 2 here, 5-7 there",
@@ -212,18 +216,19 @@ def test_layers_left_dense_are_listed_once_per_network():
 
 def test_an_unknown_name_in_the_template_is_an_error():
     with pytest.raises(UndefinedError):
-        render("{{ nothing }}", {})
+        render({"report.md.j2": "{{ nothing }}"}, {})
 
 
 def test_tables_are_padded_and_signed_numbers_have_no_negative_zero():
-    rows = [["a", "1.50"], ["longer", "12.25"]]
-    assert markdown_table(["name", "x"], rows).splitlines() == [
+    frame = pd.DataFrame([["a", "1.50"], ["longer", "12.25"]], columns=["name", "x"])
+    assert table(frame).splitlines() == [
         "| name   |     x |",
-        "| ------ | ----: |",
+        "|:-------|------:|",
         "| a      |  1.50 |",
         "| longer | 12.25 |",
     ]
-    assert plain_table(["name", "x"], rows).splitlines()[1:3] == ["------  -----", "a        1.50"]
+    plain = table(frame, style="simple").splitlines()
+    assert plain[1:3] == ["------  -----", "a        1.50"]
     assert [signed(x) for x in (1.234, -0.5, -0.001, 0.0)] == ["+1.23", "-0.50", "0.00", "0.00"]
 
 
@@ -248,7 +253,7 @@ def test_each_recipe_in_use_is_described_with_the_regimes_it_trains():
         "recipes": {"reference": asdict(Recipe()), "strong": asdict(strong), "unused": {}},
         "regimes": {"a": {"recipe": "reference"}, "b": {"recipe": "strong"}},
     }
-    words = trainings(config)
+    words = sentences.trainings(config)
     assert list(words) == [
         "Training, recipe `reference` (`a`)",
         "Training, recipe `strong` (`b`)",
@@ -258,16 +263,16 @@ def test_each_recipe_in_use_is_described_with_the_regimes_it_trains():
         assert part in described
     assert "cutout" not in words["Training, recipe `reference` (`a`)"]
     config["recipes"]["strong"] |= {"crop_padding": 0}
-    assert ", random horizontal flips, cutout" in list(trainings(config).values())[1]
+    assert ", random horizontal flips, cutout" in list(sentences.trainings(config).values())[1]
     config["recipes"]["strong"] |= {"horizontal_flip": False}
-    described = list(trainings(config).values())[1]
+    described = list(sentences.trainings(config).values())[1]
     assert not any(word in described for word in ("flips", "crops", ", ,"))
 
 
 def test_of_several_recipes_the_report_says_which_the_claims_speak_of():
-    last = [row for row in results().rows if row.regime == "fully_trained"]
-    strong = [replace(row, regime="strong", recipe="strong") for row in last]
-    text = report(Results((*results().rows, *strong)))
+    frame = results().frame
+    strong = frame[frame["regime"] == "fully_trained"].assign(regime="strong", recipe="strong")
+    text = report(results_of(pd.concat([frame, strong])))
     told = "the shortest training is `under_trained`, the longest `fully_trained`."
     assert told in text
     assert told not in report(results())
@@ -325,8 +330,9 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
         **options,
     }
     former.write_text("in a language that was asked for before")
-    template, reference = ROOT / "report" / "report.md.j2", ROOT / "report" / "reference-study.csv"
-    inputs = (table, claims, sources, dataset, template, figures, reference, [text, korean])
+    templates = sorted((ROOT / "report" / "markdown").glob("*.j2"))
+    reference = ROOT / "report" / "reference-study.csv"
+    inputs = (table, claims, sources, dataset, templates, figures, reference, [text, korean])
     script("report")(*inputs, {"config": config}, origins, [CATALOGUES["ko"]])
     parts = [ROOT / "report" / f"report.{suffix}" for suffix in ("html.j2", "css", "js")]
     pages = [path.with_suffix(".html") for path in (text, korean)]
@@ -356,15 +362,9 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     assert f"\nThe report: {', '.join(map(str, pages))}\n" in summary.stdout
     assert f"python scripts/verify.py {study}\n" in summary.stdout
 
-    judged, manifest = read_json(claims, "claims")
-    judged["claims"][3]["verdict"] = "reproduced"
-    write_json(claims, judged, manifest)
-    with pytest.raises(UserError, match=r"claims\.json: not the verdicts .* \(claims 4\)"):
-        script("report")(*inputs, {"config": config}, origins, [CATALOGUES["ko"]])
-
 
 def test_summary_of_a_study_without_report_says_so_in_one_line(tmp_path):
-    write_table(tmp_path / "metrics.csv", table_rows(results()))
+    write_csv(tmp_path / "metrics.csv", results().frame)
     summary = run_summary(tmp_path)
     assert summary.returncode == 1
     assert summary.stderr.count("\n") == 1
@@ -391,12 +391,12 @@ def test_the_options_of_a_variant_are_told():
 
 def test_every_number_of_the_prose_is_found_again_in_metrics_or_claims():
     """In sentences: means and extremes of drops, and the effects and intervals of claims."""
-    table, judged = results(), judge(results())
+    table, judged = results(), judge(results())["claims"]
     text = report(table)
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
     found = {float(n) for n in re.findall(r"[-+]\d+\.\d{2}(?= points|[,;\]:])", prose)}
     drops = {
-        variant: [fmean(row.drop for row in table.of(cell, variant)) for cell in table.cells]
+        variant: [fmean(values_of(table, cell, variant, "drop")) for cell in table.cells]
         for variant in table.variants
     }
     known = {-value for own in drops.values() for value in (fmean(own), max(own))}

@@ -280,7 +280,7 @@ def test_a_network_trained_anew_makes_its_descendants_stale(copied):
 
 def test_changes_laundered_by_touch_are_refused(small):
     """`--touch` makes Snakemake take the outputs of old code for those of the new."""
-    source = small / "src/sparsecnn/pruning/magnitude.py"
+    source = small / "src/sparsecnn/pruning/methods/magnitude.py"
     source.write_text(f"{source.read_text()}\nEDITED = 1\n")
     small.snakemake("--touch")
     assert small.planned() == {}

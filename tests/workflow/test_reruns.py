@@ -22,7 +22,10 @@ EVERYTHING = {"calibrate": 1, "train": 2, "prune": 6, "evaluate": 8, "diagnose":
 TRAINED = {"train": 2, "prune": 6, "evaluate": 8, "diagnose": 2}
 """What a change of every training makes again."""
 EDITS = [
-    ("src/sparsecnn/pruning/magnitude.py", {"prune": 2, "evaluate": 2, "diagnose": 2, **REPORTING}),
+    (
+        "src/sparsecnn/pruning/methods/magnitude.py",
+        {"prune": 2, "evaluate": 2, "diagnose": 2, **REPORTING},
+    ),
     ("src/sparsecnn/evaluation/accuracy.py", {"evaluate": 8, **REPORTING}),
     ("src/sparsecnn/evaluation/curvature.py", {"diagnose": 2, **REPORTING}),
     ("src/sparsecnn/evaluation/propagation.py", {"diagnose": 2, **REPORTING}),
@@ -32,9 +35,15 @@ EDITS = [
     ("src/sparsecnn/report/diagnostic_tables.py", {"report": 1, "page": 1}),
     ("src/sparsecnn/analysis/claims.py", {"claims": 1, "report": 1, "page": 1}),
     ("src/sparsecnn/analysis/judging.py", {"claims": 1, "report": 1, "page": 1}),
-    ("src/sparsecnn/pruning/sparsegpt.py", {"prune": 4, "evaluate": 4, "diagnose": 2, **REPORTING}),
-    ("src/sparsecnn/pruning/moments.py", {"prune": 6, "evaluate": 6, "diagnose": 2, **REPORTING}),
-    ("src/sparsecnn/pruning/wanda.py", {}),
+    (
+        "src/sparsecnn/pruning/methods/sparsegpt.py",
+        {"prune": 4, "evaluate": 4, "diagnose": 2, **REPORTING},
+    ),
+    (
+        "src/sparsecnn/pruning/calibration/moments.py",
+        {"prune": 6, "evaluate": 6, "diagnose": 2, **REPORTING},
+    ),
+    ("src/sparsecnn/pruning/methods/wanda.py", {}),
     ("src/sparsecnn/data/augmentation.py", EVERYTHING),
     ("src/sparsecnn/training/sgd.py", TRAINED | REPORTING),
     ("src/sparsecnn/models/custom_cnn.py", TRAINED | REPORTING),
@@ -66,9 +75,9 @@ def test_comments_rerun_nothing(edited, reruns):
 
 
 def test_the_template_reruns_the_report_and_its_page_alone(edited, reruns):
-    project = edited("report/report.md.j2", lambda text: f"{text}\nMore.\n")
+    project = edited("report/markdown/claims.md.j2", lambda text: f"{text}\nMore.\n")
     assert project.planned() == {"report": 1, "page": 1}
-    reruns("edit of report/report.md.j2", {"report": 1, "page": 1})
+    reruns("edit of report/markdown/claims.md.j2", {"report": 1, "page": 1})
 
 
 @pytest.mark.parametrize("name", ["report.html.j2", "report.css", "report.js"])
@@ -187,7 +196,8 @@ def test_what_changes_no_number_reruns_at_most_the_report(finished, reruns, requ
 
 def test_formatting_and_docstrings_rerun_nothing(edited, reruns):
     project = edited(
-        "src/sparsecnn/pruning/magnitude.py", lambda text: f'"""Another docstring."""\n\n\n{text}'
+        "src/sparsecnn/pruning/methods/magnitude.py",
+        lambda text: f'"""Another docstring."""\n\n\n{text}',
     )
     edited("src/sparsecnn/artifacts.py", lambda text: text.replace("    ", "        "))
     assert project.planned() == {}
@@ -198,9 +208,9 @@ UNUSED_METHOD = '''"""A method that no study uses."""'''
 
 
 def new_method(project):
-    (project / "src/sparsecnn/pruning/unused.py").write_text(f"{UNUSED_METHOD}\n")
+    (project / "src/sparsecnn/pruning/methods/unused.py").write_text(f"{UNUSED_METHOD}\n")
     registry = project / "src/sparsecnn/registry.py"
-    entry = '"unused": "sparsecnn.pruning.unused:Unused",'
+    entry = '"unused": "sparsecnn.pruning.methods.unused:Unused",'
     text = registry.read_text()
     registry.write_text(text.replace('"method": {', f'"method": {{\n        {entry}'))
     assert entry in registry.read_text()

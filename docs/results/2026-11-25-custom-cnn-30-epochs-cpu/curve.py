@@ -5,12 +5,12 @@ python docs/results/2026-11-25-custom-cnn-30-epochs-cpu/curve.py
 
 from pathlib import Path
 
-from sparsecnn.analysis.comparisons import accuracy, drop, drop_terms, weigh
-from sparsecnn.analysis.results import Results, Row, read_results
+import pandas as pd
+
+from sparsecnn.analysis.comparisons import drop_terms, weigh
+from sparsecnn.analysis.results import Results, read_results, results_of
 from sparsecnn.analysis.statistics import Estimate
-from sparsecnn.report.curve_figures import draw_budgets
-from sparsecnn.report.figure_parts import save_svg
-from sparsecnn.report.text import markdown_table, signed, signed_interval
+from sparsecnn.report.text import signed, signed_interval, table
 from sparsecnn.study.config import DENSE
 
 HERE = Path(__file__).parent
@@ -19,15 +19,11 @@ VARIANTS = (DENSE, "magnitude", "magnitude_bn", "sparsegpt", "sparsegpt_publishe
 
 
 def together() -> Results:
-    """One table of both runs, by epochs, variants and seeds."""
-    both = (read_results(folder / "metrics.csv") for folder in (EARLIER, HERE))
-    rows = [row for results in both for row in results.rows if known(row)]
-    return Results(tuple(sorted(rows, key=lambda r: (r.epochs, VARIANTS.index(r.variant), r.seed))))
-
-
-def known(row: Row) -> bool:
-    """Whether both runs have such networks."""
-    return row.model == "custom_cnn" and row.variant in VARIANTS
+    """One table of both runs' networks that both have, by epochs, variants and seeds."""
+    both = pd.concat(read_results(folder / "metrics.csv").frame for folder in (EARLIER, HERE))
+    known = both[(both["model"] == "custom_cnn") & both["variant"].isin(VARIANTS)]
+    known = known.assign(variant=pd.Categorical(known["variant"], VARIANTS))
+    return results_of(known.sort_values(["epochs", "variant", "seed"]))
 
 
 def interval(found: Estimate, sign: int = 1) -> str:
@@ -39,18 +35,19 @@ def interval(found: Estimate, sign: int = 1) -> str:
 def main() -> None:
     """Print accuracies and drops at each budget, and how 30 epochs differ; draw the curve."""
     results = together()
-    heads, rows, changes = results.variants, [], []
+    rows, changes = [], []
     for cell in results.cells:
-        changed = [interval(drop(results, cell, v), -1) for v in results.variants]
-        rows.append([results.epochs(cell), f"{accuracy(results, cell, DENSE).value:.2f}", *changed])
+        changed = [interval(weigh(results, drop_terms(cell, v)), -1) for v in results.variants]
+        dense = weigh(results, [(1, cell, DENSE)]).value
+        rows.append([str(results.epochs(cell)), f"{dense:.2f}", *changed])
     last = results.cells[-1]
     for cell in results.cells[:-1]:
         terms = [(*drop_terms(last, v), *drop_terms(cell, v, -1)) for v in results.variants]
         more = [interval(weigh(results, of)) for of in terms]
-        changes.append([results.epochs(cell), *more])
-    print(markdown_table(["Epochs", "Dense (%)", *heads], [[*map(str, row)] for row in rows]))
+        changes.append([str(results.epochs(cell)), *more])
+    print(table(pd.DataFrame(rows, columns=["Epochs", "Dense (%)", *results.variants])))
     print("\nLost more after 30 epochs than after so many, in points:\n")
-    print(markdown_table(["Epochs", *heads], [[*map(str, row)] for row in changes]))
+    print(table(pd.DataFrame(changes, columns=["Epochs", *results.variants])))
     save_svg(draw_budgets(results), HERE / "figures" / "curve.svg")
 
 

@@ -3,13 +3,14 @@
 python docs/results/2026-11-26-bfloat16-training-cpu/compare.py
 """
 
-from dataclasses import replace
 from pathlib import Path
 
-from sparsecnn.analysis.comparisons import Term, accuracy, drop, drop_terms, weigh
-from sparsecnn.analysis.results import Cell, Results, Row, read_results
+import pandas as pd
+
+from sparsecnn.analysis.comparisons import Term, drop_terms, weigh
+from sparsecnn.analysis.results import Cell, read_results, results_of
 from sparsecnn.analysis.statistics import Estimate
-from sparsecnn.report.text import markdown_table, signed, signed_interval
+from sparsecnn.report.text import signed, signed_interval, table
 from sparsecnn.study.config import DENSE
 
 HERE = Path(__file__).parent
@@ -17,10 +18,10 @@ FORMATS = ("float32", "bfloat16")
 PRUNED = "sparsegpt"
 
 
-def rows_of(number_format: str) -> list[Row]:
+def rows_of(number_format: str) -> pd.DataFrame:
     """The table of one study, as if the number format were a recipe, with a regime of its name."""
-    rows = read_results(HERE / f"metrics-{number_format}.csv").rows
-    return [replace(row, regime=number_format, recipe=number_format) for row in rows]
+    frame = read_results(HERE / f"metrics-{number_format}.csv").frame
+    return frame.assign(regime=number_format, recipe=number_format)
 
 
 def said(found: Estimate, *, sign: bool = False) -> str:
@@ -32,21 +33,22 @@ def said(found: Estimate, *, sign: bool = False) -> str:
 
 def main() -> None:
     """Print accuracies, drops, and the differences that the number format makes."""
-    results = Results(tuple(row for f in FORMATS for row in rows_of(f)))
+    results = results_of(pd.concat(map(rows_of, FORMATS)))
     rows, differences = [], []
     for model in results.models:
         single, half = (Cell(number_format, model) for number_format in FORMATS)
         for cell in (single, half):
-            dense, lost = accuracy(results, cell, DENSE), drop(results, cell, PRUNED)
-            rows.append([model, cell.regime, said(dense), said(lost)])
+            terms = [(1, cell, DENSE)], drop_terms(cell, PRUNED)
+            rows.append([model, cell.regime, *(said(weigh(results, of)) for of in terms)])
         of_dense: list[Term] = [(1, half, DENSE), (-1, single, DENSE)]
         of_drop = [*drop_terms(half, PRUNED), *drop_terms(single, PRUNED, -1)]
         both = (weigh(results, terms) for terms in (of_dense, of_drop))
         differences.append([model, *(said(found, sign=True) for found in both)])
     print(f"Seeds: {', '.join(map(str, results.seeds))}\n")
-    print(markdown_table(["Network", "Trained in", "Dense (%)", "Drop (points)"], rows, left=2))
+    header = ["Network", "Trained in", "Dense (%)", "Drop (points)"]
+    print(table(pd.DataFrame(rows, columns=header), (0, 1)))
     print("\nbfloat16 minus float32, in points, paired by seed:\n")
-    print(markdown_table(["Network", "Dense", "Drop"], differences))
+    print(table(pd.DataFrame(differences, columns=["Network", "Dense", "Drop"])))
 
 
 if __name__ == "__main__":

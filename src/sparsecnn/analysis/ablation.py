@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sparsecnn.analysis.comparisons import Term, drop_terms, p_value_of, weigh
+from sparsecnn.analysis.comparisons import Term, drop_terms, gain_terms, p_value_of, weigh
 from sparsecnn.analysis.reference import LAYOUT, SOLVER
 from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.analysis.statistics import Estimate, holm
@@ -142,7 +142,4 @@ def corrections(results: Results) -> dict[str, str]:
 
 def _gain_terms(results: Results, variant: str, over: str) -> list[Term]:
     cells = largest_budget(results)
-    terms: list[Term] = []
-    for cell in cells:
-        terms += [(1 / len(cells), cell, variant), (-1 / len(cells), cell, over)]
-    return terms
+    return [term for cell in cells for term in gain_terms(cell, variant, over, 1 / len(cells))]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparsecnn.analysis.comparisons import Comparison, drop_terms
+from sparsecnn.analysis.comparisons import Comparison, drop_terms, gain_terms, versus
 from sparsecnn.analysis.results import Cell, Results
 
 ARCHITECTURE: Mapping[str, str] = {
@@ -78,10 +78,7 @@ class Explanation:
 def sparsegpt_against_magnitude(results: Results, solver: str | None = None) -> list[Comparison]:
     """Claim 1: in every cell, SparseGPT minus magnitude pruning."""
     sparsegpt, magnitude = solver or judged(results), _variant(results, "magnitude")
-    return [
-        Comparison(cell, cell, ((1, cell, sparsegpt), (-1, cell, magnitude)))
-        for cell in results.cells
-    ]
+    return [versus([(1, cell, sparsegpt)], [(1, cell, magnitude)]) for cell in results.cells]
 
 
 def drop_shrinks_with_training(results: Results, solver: str | None = None) -> list[Comparison]:
@@ -97,8 +94,8 @@ def drop_shrinks_with_training(results: Results, solver: str | None = None) -> l
     if not trained_longer:
         raise NotTestableError("longer training", least=least, most=most)
     return [
-        Comparison(short, long, drop_terms(short, variant) + drop_terms(long, variant, -1))
-        for short, long in ((Cell(least, model), Cell(most, model)) for model in trained_longer)
+        versus(drop_terms(Cell(least, model), variant), drop_terms(Cell(most, model), variant))
+        for model in trained_longer
     ]
 
 
@@ -106,9 +103,7 @@ def residual_loses_more(results: Results, solver: str | None = None) -> list[Com
     """Claim 4: at the most training, a residual network's drop minus a serial one's."""
     variant = solver or judged(results)
     return [
-        Comparison(
-            residual, serial, drop_terms(residual, variant) + drop_terms(serial, variant, -1)
-        )
+        versus(drop_terms(residual, variant), drop_terms(serial, variant))
         for residual, serial in _residual_and_serial(results)
     ]
 
@@ -117,14 +112,7 @@ def serial_gains_more(results: Results, solver: str | None = None) -> list[Compa
     """Claim 5: at the most training, a serial network's gain over magnitude minus a residual's."""
     sparsegpt, magnitude = solver or judged(results), _variant(results, "magnitude")
     return [
-        Comparison(
-            serial,
-            residual,
-            (
-                *((1, serial, sparsegpt), (-1, serial, magnitude)),
-                *((-1, residual, sparsegpt), (1, residual, magnitude)),
-            ),
-        )
+        versus(gain_terms(serial, sparsegpt, magnitude), gain_terms(residual, sparsegpt, magnitude))
         for residual, serial in _residual_and_serial(results)
     ]
 

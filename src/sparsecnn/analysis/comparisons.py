@@ -51,9 +51,20 @@ class Outcome:
     """Of the effect being zero or more, where it is expected to be positive; one-sided, Holm."""
 
 
+def versus(one: Sequence[Term], other: Sequence[Term]) -> Comparison:
+    """One sum of accuracies of a network minus another, of the same network or of another."""
+    negated = ((-weight, cell, variant) for weight, cell, variant in other)
+    return Comparison(one[0][1], other[0][1], (*one, *negated))
+
+
 def drop_terms(cell: Cell, variant: str, weight: float = 1) -> tuple[Term, ...]:
     """Terms of the accuracy lost to pruning: dense minus pruned."""
     return ((weight, cell, DENSE), (-weight, cell, variant))
+
+
+def gain_terms(cell: Cell, variant: str, over: str, weight: float = 1) -> tuple[Term, ...]:
+    """Terms of the accuracy of one variant minus that of another."""
+    return ((weight, cell, variant), (-weight, cell, over))
 
 
 def weigh(results: Results, terms: Sequence[Term], confidence: float = 0.95) -> Estimate:

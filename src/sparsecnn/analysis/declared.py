@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from sparsecnn.analysis.claims import Claim
-from sparsecnn.analysis.comparisons import Comparison, Term, drop_terms
+from sparsecnn.analysis.comparisons import Comparison, Term, drop_terms, gain_terms, versus
 from sparsecnn.analysis.results import Cell, Results
 
 Side = Mapping[str, Any]
@@ -33,9 +33,8 @@ def _comparisons(own: Mapping[str, Side], results: Results) -> list[Comparison]:
     more, than = own["more"], own["than"]
     found = {}
     for cell in results.cells:
-        one, other = _cell(more, cell), _cell(than, cell)
-        terms = (*_terms(more, one), *((-w, c, v) for w, c, v in _terms(than, other)))
-        found[one, other] = Comparison(one, other, terms)
+        comparison = versus(_terms(more, _cell(more, cell)), _terms(than, _cell(than, cell)))
+        found[comparison.one, comparison.other] = comparison
     return list(found.values())
 
 
@@ -48,5 +47,4 @@ def _terms(side: Side, cell: Cell) -> tuple[Term, ...]:
         return ((1, cell, side["accuracy"]),)
     if "drop" in side:
         return drop_terms(cell, side["drop"])
-    variant, over = side["gain"]
-    return ((1, cell, variant), (-1, cell, over))
+    return gain_terms(cell, *side["gain"])

@@ -1,6 +1,6 @@
 """The table of a study: one row per regime and evaluated network, and views on it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,7 +88,8 @@ class Results:
     @cached_property
     def cells(self) -> list[Cell]:
         """Every pair of regime and network that the study has."""
-        return [Cell(*pair) for pair in _distinct(self.frame, "regime", "model")]
+        found = self.frame[["regime", "model"]].drop_duplicates()
+        return [Cell(*pair) for pair in found.itertuples(index=False)]
 
     @property
     def variants(self) -> list[str]:
@@ -246,7 +247,3 @@ def _check(found: pd.DataFrame, expected: pd.DataFrame) -> None:
                 f"metrics of {network_folder(alone[0])}{more} are {problem}: "
                 "give exactly the networks of the study's regimes, seeds and variants"
             )
-
-
-def _distinct(frame: pd.DataFrame, *names: str) -> Iterable[tuple[Any, ...]]:
-    return frame[list(names)].drop_duplicates().itertuples(index=False, name=None)

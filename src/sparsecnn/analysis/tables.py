@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sparsecnn.artifacts import write_text
 from sparsecnn.errors import UserError
 
 Columns = Mapping[str, type]
@@ -47,6 +48,11 @@ def read_csv(
     )
 
 
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table, atomically, with numbers in full."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
 def in_order(frame: pd.DataFrame, *names: str, first: tuple[str, ...] = ()) -> pd.DataFrame:
     """The frame with these columns as ordered categories: as they come, those of `first` before."""
     kept = frame.copy()
@@ -74,12 +80,9 @@ def _parsed(
             values.append(float("nan"))
             continue
         try:
-            if not isinstance(text, str):  # pandas fills up what a line is too short for
-                raise ValueError
             values.append(parse(text))
         except (KeyError, ValueError):
-            found = repr(text) if isinstance(text, str) else "nothing"
-            where = f"column {texts.name}, line {line}: {found} is no"
+            where = f"column {texts.name}, line {line}: {text!r} is no"
             raise _wrong(path, kind, f"{where} {parse.__name__.strip('_')}") from None
     return values
 

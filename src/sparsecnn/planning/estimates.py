@@ -3,15 +3,16 @@
 What neither knows stays unknown.
 """
 
-import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from sparsecnn.errors import UserError
-from sparsecnn.planning.jobs import Job
+from sparsecnn.planning.jobs import Job, ordered
 
 TRAIN_RATES: Mapping[tuple[str, int, str], Mapping[str, float]] = {
     ("AMD EPYC", 2, "float32"): {"custom_cnn": 477, "vgg16": 168, "resnet18": 114},
@@ -35,72 +36,66 @@ class Images:
 CIFAR = Images(train=50_000, test=10_000, bytes_each=3 * 32 * 32)
 
 
-class Estimates:
-    """Seconds of jobs.
+def estimate(
+    jobs: Sequence[Job], folder: Path, rate: Callable[[Job], float | None]
+) -> pd.DataFrame:
+    """The jobs of a study, also those that are done, and their seconds: a table in running order.
 
-    A job's own benchmark comes first, then those of its likes: same rule, model, variant; without
-    the variant; the rule alone. Trainings are compared by their seconds per epoch. Without
+    A job's own benchmark comes first, then the median of its likes: same rule, model, variant;
+    without the variant; the rule alone. Trainings are compared by their seconds per epoch. Without
     any, a training may have a measured rate.
 
     Parameters
     ----------
     jobs
-        All jobs of the study, also those that are done.
+        Each with an output.
     folder
         That benchmarks' paths start from.
     rate
         Seconds of an epoch of a training by a measured rate, or None.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each job, named by its first output: `rule`, `model`, `variant` (pruned) and
+        `network` (evaluated), each text or missing; `epochs` (1 of what does not train),
+        `threads` and `gpu`, integers; `benchmark`, a path or empty; `seconds`, NaN where nothing
+        is known; `source` of the seconds: recorded, rate or empty.
     """
+    jobs = ordered(jobs)
+    table = pd.DataFrame(
+        [{**job.wildcards, **vars(job), "epochs": job.epochs} for job in jobs],
+        index=[job.outputs[0] for job in jobs],
+        columns=["rule", "model", "variant", "network", "epochs", "threads", "gpu", "benchmark"],
+    )
+    recorded = table["benchmark"].map(lambda name: read_benchmark(folder / name))
+    by_rate = pd.Series([rate(job) for job in jobs], table.index, dtype=float)
 
-    def __init__(
-        self, jobs: Iterable[Job], folder: Path, rate: Callable[[Job], float | None]
-    ) -> None:
-        self._rate = rate
-        self._own: dict[Job, float] = {}
-        self._likes: dict[tuple[str, ...], list[float]] = {}
-        for job in jobs:
-            seconds = read_benchmark(folder / job.benchmark) if job.benchmark else None
-            if seconds is not None:
-                self._own[job] = seconds
-                for key in _likeness(job):
-                    self._likes.setdefault(key, []).append(seconds / job.epochs)
+    def of_likes(*columns: str) -> pd.Series:
+        likes = (recorded / table["epochs"]).groupby([table[c] for c in columns], dropna=False)
+        return likes.transform("median")
 
-    def seconds(self, job: Job) -> float | None:
-        """Of a job, or None where nothing is known."""
-        if job in self._own:
-            return self._own[job]
-        for key in _likeness(job):
-            if key in self._likes:
-                return median(self._likes[key]) * job.epochs
-        rate = self._rate(job)
-        return None if rate is None else rate * job.epochs
-
-    def source(self, job: Job) -> str:
-        """Where a job's seconds are from: recorded, rate or nothing."""
-        if job in self._own or any(key in self._likes for key in _likeness(job)):
-            return "recorded"
-        return "" if self._rate(job) is None else "rate"
-
-
-def _likeness(job: Job) -> list[tuple[str, ...]]:
-    """What jobs of about equal cost have in common, the closest first."""
-    w = job.wildcards
-    model, variant = w.get("model", ""), w.get("variant", w.get("network", ""))
-    keys = [(job.rule, model, variant), (job.rule, model)]
+    per_epoch = of_likes("rule", "model", "variant", "network").fillna(of_likes("rule", "model"))
     # Models differ too much to stand in for each other where they are trained.
-    return keys if job.rule == "train" else [*keys, (job.rule,)]
+    per_epoch = per_epoch.fillna(of_likes("rule").mask(table["rule"] == "train"))
+    return table.assign(
+        seconds=recorded.fillna(per_epoch.fillna(by_rate) * table["epochs"]),
+        source=np.select([per_epoch.notna(), by_rate.notna()], ["recorded", "rate"], ""),
+    )
 
 
-def read_benchmark(path: Path) -> float | None:
-    """Mean seconds in a benchmark of Snakemake's, or None if there is none."""
-    if not path.is_file():
-        return None
-    with path.open(newline="") as file:
-        try:
-            seconds = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
-        except (KeyError, ValueError):
-            raise UserError(f"{path}: no benchmark of Snakemake's; delete it") from None
-    return sum(seconds) / len(seconds) if seconds else None
+def read_benchmark(path: Path) -> float:
+    """Mean of column `s`, the seconds, in a benchmark of Snakemake's; NaN if there is none.
+
+    The file may be missing, or empty as a killed job leaves it; `UserError` if it is another kind.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return np.nan
+    try:
+        table = pd.read_table(path, usecols=["s"], index_col=False, dtype=float, na_filter=False)
+    except ValueError:
+        raise UserError(f"{path}: no benchmark of Snakemake's (column s); delete it") from None
+    return float(table["s"].mean())
 
 
 def epoch_seconds(

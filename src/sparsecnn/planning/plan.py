@@ -3,15 +3,17 @@
 What nobody has measured stays unknown, and is said to be.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from sparsecnn.planning.estimates import Estimates, Images
-from sparsecnn.planning.jobs import Job, ordered
+import pandas as pd
+from tabulate import tabulate
+
+from sparsecnn.planning.estimates import Images
+from sparsecnn.planning.jobs import Job
 from sparsecnn.planning.schedule import longest_chain, simulate
-from sparsecnn.report.text import plain_table
 from sparsecnn.study import layout
 
 
@@ -19,9 +21,9 @@ from sparsecnn.study import layout
 class Plan:
     """A study's jobs, what is known of their seconds, and where they would run."""
 
-    everything: Sequence[Job]
+    estimates: pd.DataFrame
+    """Of all jobs (`sparsecnn.planning.estimates.estimate`)."""
     planned: Sequence[Job]
-    estimates: Estimates
     device: str
     """Name of this machine's GPU where the study would use one, else of its processor."""
     recorded_on: Sequence[str]
@@ -34,59 +36,60 @@ class Plan:
             parts += [self._chain()]
         return "\n\n".join(parts)
 
-    def seconds(self, job: Job) -> float:
-        """Of a job, an unknown one counted as nothing."""
-        return self.estimates.seconds(job) or 0.0
+    @cached_property
+    def to_do(self) -> pd.DataFrame:
+        """The estimates of the planned jobs, in their order."""
+        return self.estimates.loc[[job.outputs[0] for job in self.planned]]
+
+    @cached_property
+    def seconds(self) -> Mapping[Job, float]:
+        """Of the planned jobs, an unknown one counted as nothing."""
+        return dict(zip(self.planned, self.to_do["seconds"].fillna(0), strict=True))
 
     def wall_times(self, workers: Sequence[int], per_job: float) -> str:
         """A table of the wall time with so many GPUs; on CPUs, with so many jobs at once."""
-        if not self.planned or not any(map(self.seconds, self.planned)):
+        if not any(self.seconds.values()):
             return "Wall time: unknown"
-        on_gpus = any(job.gpu for job in self.planned)
-        at_least = "at least " if self._missing() else ""
+        on_gpus = self.to_do["gpu"].any()
+        at_least = "at least " if self.to_do["seconds"].isna().any() else ""
         rows = []
         for count in workers:
             wall = simulate(
                 self.planned,
-                lambda job: self.seconds(job) + per_job,
+                lambda job: self.seconds[job] + per_job,
                 count,
                 lambda job: job.gpu > 0 or not on_gpus,
             )
-            rows.append([str(count), at_least + duration(wall)])
-        return plain_table(["GPUs" if on_gpus else "Jobs at once", "Wall time"], rows, left=[])
-
-    def _missing(self) -> Counter[str]:
-        return Counter(job.rule for job in self.planned if self.estimates.seconds(job) is None)
+            rows.append([count, at_least + duration(wall)])
+        header = ["GPUs" if on_gpus else "Jobs at once", "Wall time"]
+        return tabulate(rows, header, disable_numparse=True, colalign=["right", "right"])
 
     def _stages(self) -> str:
-        counts, to_do = (
-            Counter(job.rule for job in jobs) for jobs in (self.everything, self.planned)
-        )
+        total = self.estimates.assign(rule="total", source="")
         rows = []
-        for rule in dict.fromkeys(job.rule for job in ordered(self.everything)):
-            jobs = [job for job in self.planned if job.rule == rule]
-            known = [s for job in jobs if (s := self.estimates.seconds(job)) is not None]
-            time = duration(sum(known)) if known or not jobs else "unknown"
-            origin = ", ".join(sorted({self.estimates.source(job) for job in jobs} - {""}))
-            numbers = (counts[rule], counts[rule] - to_do[rule], to_do[rule])
-            rows.append([rule, *map(str, numbers), time, origin])
-        total = (len(self.everything), len(self.everything) - len(self.planned), len(self.planned))
-        known = [s for job in self.planned if (s := self.estimates.seconds(job)) is not None]
-        time = duration(sum(known)) if known or not self.planned else "unknown"
-        rows.append(["total", *map(str, total), time, ""])
-        return plain_table(["Stage", "Jobs", "Cached", "To do", "Time", "From"], rows, left=[0, 5])
+        for rule, jobs in pd.concat([self.estimates, total]).groupby("rule", sort=False):
+            to_do = jobs.loc[jobs.index.isin(self.to_do.index)]
+            known = to_do["seconds"].dropna()
+            time = "unknown" if known.empty and len(to_do) else duration(known.sum())
+            origin = ", ".join(sorted({*to_do["source"]} - {""}))
+            rows.append([rule, len(jobs), len(jobs) - len(to_do), len(to_do), time, origin])
+        header = ["Stage", "Jobs", "Cached", "To do", "Time", "From"]
+        align = ["left", *["right"] * 4, "left"]
+        return tabulate(rows, header, disable_numparse=True, colalign=align)
 
     def _unknown(self) -> list[str]:
-        if not (missing := self._missing()):
+        unknown = self.to_do.loc[self.to_do["seconds"].isna()]
+        if unknown.empty:
             return []
-        named = ", ".join(f"{count} of {rule}" for rule, count in missing.items())
+        counts = unknown.groupby("rule", sort=False).size()
+        named = ", ".join(f"{count} of {rule}" for rule, count in counts.items())
         return [
             f"Unknown, and counted as nothing below: {named}. No job like them has left a "
             f"benchmark yet, and no rate was measured for such on {self.device}."
         ]
 
     def _foreign(self) -> list[str]:
-        on_gpu = any(job.gpu for job in self.everything)
+        on_gpu = self.estimates["gpu"].any()
         here = [d for d in self.recorded_on if d == self.device or (d[:3] == "cpu" and not on_gpu)]
         if here or not self.recorded_on:
             return []
@@ -94,9 +97,9 @@ class Plan:
         return [f"The recorded times are of {recorded}; on {self.device} nothing was recorded."]
 
     def _chain(self) -> str:
-        chain = longest_chain(self.planned, self.seconds)
-        time = duration(sum(map(self.seconds, chain)))
-        if any(self.estimates.seconds(job) is None for job in chain):
+        chain = longest_chain(self.planned, self.seconds.__getitem__)
+        time = duration(sum(self.seconds[job] for job in chain))
+        if self.to_do.loc[[job.outputs[0] for job in chain], "seconds"].isna().any():
             time = "unknown" if time == duration(0) else f"at least {time}"
         names = " > ".join(" ".join([job.rule, *_what(job)]) for job in chain)
         return f"Longest chain, {time}: {names}"

@@ -10,19 +10,15 @@ from sparsecnn.planning.jobs import Job, ordered, parents
 def longest_chain(jobs: Sequence[Job], seconds: Callable[[Job], float]) -> list[Job]:
     """The chain of jobs, each needing the one before, that takes longest; of several, most jobs."""
     above = parents(jobs)
-    # Seconds and number of jobs up to each, and the job before it.
-    best: dict[Job, tuple[float, int]] = {}
-    before: dict[Job, Job | None] = {}
+    chains: dict[Job, list[Job]] = {}
+
+    def length(chain: list[Job]) -> tuple[float, int]:
+        return sum(map(seconds, chain)), len(chain)
+
     for job in ordered(jobs):
-        before[job] = max(above[job], key=best.__getitem__, default=None)
-        base = best[parent] if (parent := before[job]) else (0.0, 0)
-        best[job] = (base[0] + seconds(job), base[1] + 1)
-    chain: list[Job] = []
-    last = max(jobs, key=best.__getitem__, default=None)
-    while last:
-        chain.append(last)
-        last = before[last]
-    return chain[::-1]
+        longest = max((chains[parent] for parent in above[job]), key=length, default=[])
+        chains[job] = [*longest, job]
+    return max((chains[job] for job in jobs), key=length, default=[])
 
 
 def simulate(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparsecnn.device import full_precision
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.calibration import gather
+from sparsecnn.pruning.calibration.gathering import gather
 from sparsecnn.pruning.layer import LayerSettings, describe, prune_layer
 from sparsecnn.pruning.layouts import check_layout
 from sparsecnn.pruning.patterns import parse_pattern

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import sum_in_float64
+from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.factor import Curvature, NoFactorError
-from sparsecnn.pruning.inputs import PrunableLayer
-from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
+from sparsecnn.pruning.layouts import PrunableLayer, prunable_columns, to_matrix, to_weight
 from sparsecnn.pruning.leastsquares import refit, retargeted
-from sparsecnn.pruning.moments import LayerMoments
 from sparsecnn.pruning.patterns import Pattern
 from sparsecnn.pruning.problem import Method, Problem, Solution
 from sparsecnn.pruning.result import LayerReport

@@ -12,11 +12,14 @@ For a linear layer the two differ in nothing but `prunable_columns`.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
 
 LAYOUTS = ("channels", "flattened")
+
+PrunableLayer = nn.Conv2d | nn.Linear
+"""The layers whose weight is such a matrix."""
 
 
 def check_layout(layout: str) -> None:

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.inputs import PrunableLayer
-from sparsecnn.pruning.layouts import prunable_columns
+from sparsecnn.pruning.layouts import PrunableLayer, prunable_columns
 from sparsecnn.pruning.patterns import Pattern
 from sparsecnn.pruning.state import evaluating
 

@@ -1,12 +1,10 @@
 """Run a model for calibration and leave it as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import nn
-
-from sparsecnn.pruning.inputs import PrunableLayer
 
 
 @contextmanager
@@ -38,7 +36,7 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def restored_on_error(layers: dict[str, PrunableLayer]) -> Iterator[None]:
+def restored_on_error(layers: Mapping[str, nn.Module]) -> Iterator[None]:
     """Put weights and biases back as they were if anything is raised inside."""
     parameters = [p for layer in layers.values() for p in layer.parameters(recurse=False)]
     saved = [parameter.detach().clone() for parameter in parameters]

@@ -43,7 +43,7 @@ def comparison_label(claim: Mapping[str, Any], comparison: Mapping[str, Any]) ->
     if one.model == other.model:
         words = _("{model}, {least} against {most}")
         return words.format(model=one.model, least=one.regime, most=other.regime)
-    return _("{model} against {other}").format(model=one.model, other=other.model)
+    return _("{model} against {other}").format(model=one.model, other=other)
 
 
 def epochs_label(epochs: int) -> str:

@@ -5,38 +5,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 
 from sparsecnn.analysis.ablation import (
     FEW,
     PLAIN,
+    Ingredient,
     corrections,
     ingredients,
     is_ablation,
     largest_budget,
     plain_row,
-    why,
-)
-from sparsecnn.analysis.comparisons import (
-    accuracy,
 )
 from sparsecnn.analysis.curves import extremes, is_curve
-from sparsecnn.analysis.diagnostics import Diagnostics
-from sparsecnn.analysis.judging import judge_solvers
-from sparsecnn.analysis.reference import SOLVER, Published, differences, imitations, shared_methods
-from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.reference import differences, imitations, shared_methods
+from sparsecnn.analysis.results import Results
 from sparsecnn.report import sentences, tables
+from sparsecnn.report.claims import told, verdicts
 from sparsecnn.report.diagnostic_tables import diagnostics_context
+from sparsecnn.report.labels import ingredient_label
 from sparsecnn.report.language import gettext, ngettext
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.text import anchor, escaped
 from sparsecnn.study.config import DENSE, budgets
 
 
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fill in the template; a name that `context` lacks is an error."""
+def render(templates: Mapping[str, str], context: Mapping[str, Any]) -> str:
+    """Fill in `report.md.j2`, one of these templates by name, which includes the others.
+
+    A name that `context` lacks is an error.
+    """
     environment = Environment(
+        loader=DictLoader(templates),
         undefined=StrictUndefined,
         autoescape=False,
         trim_blocks=True,
@@ -48,7 +50,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
     environment.filters["anchor"] = anchor
     environment.globals["comparisons_table"] = tables.comparisons_table
-    return environment.from_string(template).render(context)
+    return environment.get_template("report.md.j2").render(context)
 
 
 def report_context(
@@ -57,12 +59,12 @@ def report_context(
     claims: Mapping[str, Any],
     provenance: Mapping[str, Any],
     dataset: Mapping[str, Any],
-    reference: Mapping[Cell, Published],
+    reference: pd.DataFrame,
     figures: Mapping[str, str],
     config: Mapping[str, Any],
     name: str,
     others: Mapping[str, str],
-    diagnostics: Diagnostics | None = None,
+    diagnostics: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Everything the template shows, as plain values.
 
@@ -82,12 +84,12 @@ def report_context(
     diagnostics
         Of the study; None if it measures accuracy alone.
     """
-    variants = shared_methods(results, reference)
-    imitated = imitations(results, variants)
-    ablation = _ablation(results, config) if is_ablation(results) else None
+    rows = ingredients(config)
+    own_solvers = claims["solvers"]
+    beside = differences(results, reference)
     return {
         "results": results,
-        "label": escaped(results.rows[0].dataset),
+        "label": escaped(results.dataset),
         "measured_on": sentences.measured_on(results),
         **sentences.shown_in_figures(results),
         "config": config,
@@ -98,28 +100,28 @@ def report_context(
         "trainings": sentences.trainings(config),
         "dataset": dataset,
         "class_counts": _class_counts(dataset),
-        "claims": claims["claims"],
-        **_solvers(results),
+        "claims": [told(claim) for claim in claims["claims"]],
+        "sparsegpt": results.variant_of(PLAIN),
+        "solvers_table": tables.solvers_table(own_solvers) if own_solvers else None,
         "provenance": provenance,
         "figures": figures,
         "answer": sentences.answer(results),
-        "verdicts": sentences.verdicts(claims["claims"]),
+        "verdicts": verdicts(claims["claims"]),
         "warnings": sentences.warnings(results),
         "collapsed": sentences.collapsed(results),
         "left_dense": left_dense(provenance["networks"]),
         "limits": sentences.limits(results),
-        "several_recipes": len({row.recipe for row in results.rows}) > 1,
-        "differences": differences(results, reference, config["calibration"]["images"]),
+        "bn_recalibrated": results.frame["bn_recalibrated"].any(),
+        "several_recipes": results.frame["recipe"].nunique() > 1,
+        "differences": sentences.differences(beside, config["calibration"]["images"]),
         "main_table": tables.main_table(results),
         "full_table": tables.full_table(results),
-        "variants_table": tables.variants_table(results, _labels(config)),
+        "variants_table": tables.variants_table(results, rows),
         "pruning_table": tables.pruning_table(results),
         "claims_table": tables.claims_table(claims["claims"]),
-        "reference_table": (
-            tables.reference_table(results, reference, variants, imitated) if variants else None
-        ),
-        "imitations": imitated,
-        "ablation": ablation,
+        "reference_table": tables.reference_table(results, reference),
+        "imitations": imitations(results, shared_methods(results, reference)),
+        "ablation": _ablation(results, rows) if is_ablation(results) else None,
         "curve_table": tables.curve_table(results) if is_curve(results) else None,
         "ends": extremes(results).regimes,
         "diagnostics": diagnostics_context(results, diagnostics),
@@ -128,31 +130,27 @@ def report_context(
     }
 
 
-def _ablation(results: Results, config: Mapping[str, Any]) -> dict[str, Any]:
+def _ablation(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
     """Tables of a study with many variants; `base` and `gains` are None without a plain row."""
-    rows, cells = ingredients(config), largest_budget(results)
     base = plain_row(rows)
     return {
         "few": FEW,
         "regime": results.regimes[-1],
-        "dense": {cell.model: accuracy(results, cell, DENSE).value for cell in cells},
+        "dense": {
+            cell.model: results.of(cell, DENSE)["top1"].mean() for cell in largest_budget(results)
+        },
         "table": tables.ablation_table(results, rows),
-        "by_network": [tables.ablation_by_network(results, rows, cell) for cell in cells],
-        "base": base and base.label,
+        "by_network": tables.ablation_by_network(results, rows),
+        "base": base and ingredient_label(base),
         "gains": base and tables.gains_table(results, rows, base),
     }
-
-
-def _labels(config: Mapping[str, Any]) -> dict[str, str]:
-    """Method and options of every variant, in words."""
-    return {variant: row.label for row in ingredients(config) for variant in row.variants.values()}
 
 
 def _corrected(results: Results) -> dict[str, str | None]:
     """What the faults of the reference's solver cost, where the study imitates it."""
     steps = corrections(results)
     return {
-        "why": why(results, steps) if steps else None,
+        "why": sentences.why(results, steps) if steps else None,
         "corrections_table": tables.corrections_table(results, steps) if steps else None,
     }
 
@@ -176,15 +174,6 @@ def left_dense(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         {"model": model, "layers": layers, "variants": ", ".join(names)}
         for (model, layers), names in variants.items()
     ]
-
-
-def _solvers(results: Results) -> dict[str, Any]:
-    """The variant that claims take for SparseGPT, and their verdicts with others in its place."""
-    rows = [row for row in results.rows if not row.bn_recalibrated]
-    own = dict.fromkeys(row.variant for row in rows if row.method in (PLAIN, SOLVER))
-    several = len(own) > 1 and not is_ablation(results)
-    table = tables.solvers_table(judge_solvers(results, list(own))) if several else None
-    return {"sparsegpt": results.variant_of(PLAIN), "solvers_table": table}
 
 
 def _class_counts(dataset: Mapping[str, Any]) -> dict[str, str]:

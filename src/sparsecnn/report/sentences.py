@@ -1,43 +1,28 @@
 """Sentences and clauses of the report that depend on what was found, in the present language."""
 
-from collections.abc import Mapping, Sequence
-from statistics import fmean
+from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import yaml
 
-from sparsecnn.analysis.ablation import PLAIN
-from sparsecnn.analysis.comparisons import (
-    INCONCLUSIVE,
-    NOT_REPRODUCED,
-    NOT_TESTED,
-    REPRODUCED,
-    accuracy,
-    at_chance,
-    drop,
-)
+from sparsecnn.analysis.ablation import PLAIN, largest_budget, mean_drop
+from sparsecnn.analysis.comparisons import at_chance, costs
 from sparsecnn.analysis.curves import is_curve
+from sparsecnn.analysis.reference import DATA, LAYOUT
 from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.report.labels import correction_label
 from sparsecnn.report.language import gettext as _
-from sparsecnn.report.language import ngettext
 from sparsecnn.report.text import escaped, signed
 from sparsecnn.study.config import DENSE
 
 
 def answer(results: Results) -> str:
-    """One sentence: what the kindest and the harshest variant cost.
-
-    Of those with batch-norm statistics as trained, if there are any: fresh statistics alone change
-    a network's accuracy, so that other drops are not pruning's alone.
-    """
-    fresh = {row.variant for row in results.rows if row.bn_recalibrated}
-    variants = [variant for variant in results.variants if variant not in fresh]
-    cost = {
-        variant: {cell: drop(results, cell, variant).value for cell in results.cells}
-        for variant in variants or results.variants
-    }
-    mean = {variant: fmean(of_cell.values()) for variant, of_cell in cost.items()}
-    kindest, harshest = min(cost, key=lambda v: mean[v]), max(cost, key=lambda v: mean[v])
+    """One sentence: what the kindest and the harshest variant cost (`comparisons.costs`)."""
+    found = costs(results)
+    kindest, harshest = (
+        found.loc[place] for place in (found["drop"].idxmin(), found["drop"].idxmax())
+    )
     sentences = {
         # Of one network or several, of one variant or several.
         (False, False): _(
@@ -58,62 +43,39 @@ def answer(results: Results) -> str:
             "`{harshest}` by {most} points (at worst {worst_of_most})."
         ),
     }
-    return sentences[len(results.cells) > 1, kindest != harshest].format(
-        kindest=kindest,
-        harshest=harshest,
-        least=signed(-mean[kindest]),
-        most=signed(-mean[harshest]),
+    return sentences[len(results.cells) > 1, kindest["variant"] != harshest["variant"]].format(
+        kindest=kindest["variant"],
+        harshest=harshest["variant"],
+        least=signed(-kindest["drop"]),
+        most=signed(-harshest["drop"]),
         n=len(results.cells),
         cell=results.cells[0],
-        worst_of_least=_worst(cost[kindest]),
-        worst_of_most=_worst(cost[harshest]),
+        worst_of_least=_worst(kindest),
+        worst_of_most=_worst(harshest),
     )
-
-
-def verdicts(claims: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence: how many claims of the reference study, and of this one, are reproduced."""
-    sentences = []
-    for source, sentence in (
-        ("reference", _("Of the reference study's {n} claims, {verdicts}.")),
-        ("study", _("Of this study's own {n} claims, {verdicts}.")),
-    ):
-        made = [claim for claim in claims if claim["source"] == source]
-        parts = []
-        for verdict in (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_TESTED):
-            numbers = [str(claim["number"]) for claim in made if claim["verdict"] == verdict]
-            if numbers:
-                n = len(numbers)
-                part = ngettext("{n} is {verdict} ({claims})", "{n} are {verdict} ({claims})", n)
-                parts.append(part.format(n=n, verdict=_(verdict), claims=", ".join(numbers)))
-        if parts:
-            sentences.append(sentence.format(n=len(made), verdicts=", ".join(parts)))
-    return " ".join(sentences)
 
 
 def warnings(results: Results) -> list[str]:
     """A sentence for each dense network that did not learn."""
+    words = _(
+        "{cell}: the dense network did not learn; its accuracy of {accuracy} % cannot be told "
+        "from chance ({chance} %), so what pruning does to it means nothing."
+    )
     return [
-        _(
-            "{cell}: the dense network did not learn; its accuracy of {accuracy} % cannot be told "
-            "from chance ({chance} %), so what pruning does to it means nothing."
-        ).format(
+        words.format(
             cell=cell,
-            accuracy=f"{accuracy(results, cell, DENSE).value:.2f}",
+            accuracy=f"{results.of(cell, DENSE)['top1'].mean():.2f}",
             chance=f"{results.chance:.2f}",
         )
-        for cell in results.cells
-        if at_chance(results, cell, DENSE)
+        for cell, variant in at_chance(results)
+        if variant == DENSE
     ]
 
 
 def collapsed(results: Results) -> list[str]:
     """Pruned networks no better than guessing, of dense ones that are."""
-    return [
-        f"`{variant}` ({cell})"
-        for cell in results.cells
-        for variant in results.variants
-        if not at_chance(results, cell, DENSE) and at_chance(results, cell, variant)
-    ]
+    found = at_chance(results)
+    return [f"`{variant}` ({cell})" for cell, variant in found if (cell, DENSE) not in found]
 
 
 def measured_on(results: Results) -> str:
@@ -124,7 +86,7 @@ def measured_on(results: Results) -> str:
         else _("{data}, {images} test images, means of {n} seeds")
     )
     return clause.format(
-        data=escaped(results.rows[0].dataset), images=f"{results.n_test:,}", n=len(results.seeds)
+        data=escaped(results.dataset), images=f"{results.n_test:,}", n=len(results.seeds)
     )
 
 
@@ -170,6 +132,65 @@ def sparsegpt_options(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(own, default_flow_style=True, sort_keys=False).strip("{}\n")
 
 
+def differences(found: Mapping[str, Any], calibration_images: int) -> list[str]:
+    """In what the study differs from the reference (`reference.differences`): a phrase for each."""
+    told = []
+    if "data" in found:
+        words = _("data: {here} here, {there} there")
+        told.append(words.format(here=escaped(found["data"]), there=DATA))
+    if "widths" in found:
+        widths = ", ".join(f"{model} {width:g}" for model, width in found["widths"].items())
+        told.append(_("width of the networks: {here} here, 1 there").format(here=widths))
+    if "epochs" in found:
+        words = _("{cell} {here} here, {there} there")
+        budgets = [
+            words.format(cell=c, here=here, there=there) for c, here, there in found["epochs"]
+        ]
+        told.append(_("epochs: {differences}").format(differences="; ".join(budgets)))
+    if "patterns" in found:
+        patterns = ", ".join(found["patterns"])
+        told.append(_("pattern: {here} here, 2:4 there").format(here=patterns))
+    if "layouts" in found:
+        words = _("groups of a convolution's weights: {here} here, {there} there")
+        told.append(words.format(here=", ".join(found["layouts"]), there=LAYOUT))
+    if "solver" in found:
+        words = _("SparseGPT: `{variant}` here, an update with one static inverse Hessian there")
+        told.append(words.format(variant=found["solver"]))
+    words = _("calibration images: {here} as they are here, 1,024 augmented ones there")
+    told.append(words.format(here=f"{calibration_images:,}"))
+    told.append(_("weights: of the last epoch here, of the best epoch on the test set there"))
+    return told
+
+
+def why(results: Results, steps: Mapping[str, str]) -> str:
+    """One sentence: what the reference's solver loses, and each correction in its place."""
+    change = {step: signed(-mean_drop(results, variant).value) for step, variant in steps.items()}
+    words = _("{change} with {correction}")
+    corrected = [
+        words.format(change=change[step], correction=correction_label(step))
+        for step in steps
+        if step != "imitation"
+    ]
+    networks = len(largest_budget(results))
+    sentence = (
+        _(
+            "The reference study's solver, imitated (`{variant}`), changes accuracy by {change} "
+            "points on average over {n} networks; {corrected}."
+        )
+        if networks > 1
+        else _(
+            "The reference study's solver, imitated (`{variant}`), changes accuracy by {change} "
+            "points; {corrected}."
+        )
+    )
+    return sentence.format(
+        variant=steps["imitation"],
+        change=change["imitation"],
+        n=networks,
+        corrected=", ".join(corrected),
+    )
+
+
 def limits(results: Results) -> list[str]:
     """What the study cannot tell, a sentence or two for each reason."""
     n, found = len(results.seeds), []
@@ -201,7 +222,7 @@ def limits(results: Results) -> list[str]:
         )
     if len(results.models) == 1:
         found.append(_("One network: nothing can be said of the effect of the architecture."))
-    if any(row.width < 1 for row in results.rows):
+    if (results.frame["width"] < 1).any():
         found.append(
             _(
                 "Networks of less than full width leave pruning less redundancy to remove than "
@@ -245,6 +266,5 @@ def _augmentation(recipe: Mapping[str, Any]) -> str:
     return words[bool(recipe["crop_padding"]), recipe["horizontal_flip"]]
 
 
-def _worst(cost: Mapping[Cell, float]) -> str:
-    cell = max(cost, key=lambda cell: cost[cell])
-    return f"{signed(-cost[cell])}: {cell}"
+def _worst(cost: "pd.Series[Any]") -> str:
+    return f"{signed(-cost['worst'])}: {Cell(cost['regime'], cost['model'])}"

@@ -1,89 +1,99 @@
-"""The tables of the report, as a header and rows of text."""
+"""The tables of the report on accuracies and claims, as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
+
+import pandas as pd
 
 from sparsecnn.analysis.ablation import (
     Column,
-    Correction,
     Ingredient,
     columns,
+    gains,
     is_ablation,
     largest_budget,
     mean_drop,
     mean_gain,
-    mean_gain_p,
     shown,
 )
-from sparsecnn.analysis.comparisons import accuracy, drop, winner
+from sparsecnn.analysis.comparisons import winner
 from sparsecnn.analysis.curves import curve_of
-from sparsecnn.analysis.reference import Published
+from sparsecnn.analysis.reference import imitations, published_of, shared_cells, shared_methods
 from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.analysis.statistics import Estimate, holm
+from sparsecnn.report.labels import (
+    column_label,
+    comparison_label,
+    correction_label,
+    ingredient_label,
+)
 from sparsecnn.report.language import gettext as _
-from sparsecnn.report.text import markdown_table, p_text, plain_table, signed, signed_interval
+from sparsecnn.report.text import ABSENT, p_text, signed, signed_interval, table
 from sparsecnn.study.config import DENSE
 
-_ABSENT = "\N{EN DASH}"
-_ALPHA = 0.05
+_NETWORK = ["regime", "model", "variant"]
 
 
 def headline(results: Results) -> str:
     """The study's main table as plain text for the terminal."""
     n = len(results.seeds)
     seeds = "one seed" if n == 1 else f"mean of {n} seeds"
-    data = results.rows[0].dataset
-    title = (
-        f"Top-1 accuracy in % (drop in points) on {data}, {results.n_test:,} test images, {seeds}"
-    )
+    data = f"{results.dataset}, {results.n_test:,} test images, {seeds}"
+    title = f"Top-1 accuracy in % (drop in points) on {data}"
+    texts = _top1_and_drop(results)
     if is_ablation(results):
-        return f"{title}\n\n{plain_table(*_by_variant(results))}"
-    return f"{title}\n\n{plain_table(*_main(results, bold=False), left=2)}"
+        by_cell = texts.T.rename_axis(None, axis="index")
+        by_cell.columns = [str(Cell(*cell)) for cell in by_cell.columns]
+        by_variant = by_cell.reset_index(names=_("Variant"))
+        return f"{title}\n\n{table(by_variant, style='simple')}"
+    return f"{title}\n\n{table(_main(results, texts), (0, 1), style='simple')}"
 
 
 def main_table(results: Results) -> str:
-    """Baseline and accuracy (drop) of every variant, one row per cell, as in the reference."""
-    return markdown_table(*_main(results, bold=True), left=2)
+    """Baseline and accuracy (drop) of every variant, one row per cell, as in the reference.
+
+    Bold is the variant that is ahead of every other one.
+    """
+    texts = _top1_and_drop(results)
+    for cell in results.cells:
+        if best := winner(results, cell):
+            texts.loc[cell, best] = f"**{texts.loc[cell, best]}**"
+    return table(_main(results, texts), (0, 1))
 
 
 def full_table(results: Results) -> str:
     """Accuracy and drop of every cell and variant with deviation, interval and n."""
+    drops = results.estimates("drop")[[*_NETWORK, "value", "low", "high", "sd"]]
+    both = results.estimates("top1").merge(drops, "left", _NETWORK, suffixes=("", "_lost"))
+    rows = [
+        [
+            *(row.regime, row.model, row.variant),
+            _mean_sd(f"{row.value:.2f}", row.sd),
+            f"[{row.low:.2f}, {row.high:.2f}]",
+            "" if row.variant == DENSE else _mean_sd(signed(-row.value_lost), row.sd_lost),
+            "" if row.variant == DENSE else signed_interval(-row.high_lost, -row.low_lost),
+            str(row.n),
+        ]
+        for row in both.itertuples()
+    ]
     header = [_("Regime"), _("Network"), _("Variant"), _("Top-1 (%)"), _("95 % interval")]
     header += [_("Drop (points)"), _("95 % interval"), "n"]
-    rows = []
-    for cell in results.cells:
-        for variant in (DENSE, *results.variants):
-            top1 = accuracy(results, cell, variant)
-            change = _negated(drop(results, cell, variant))
-            row = [*cell, variant, _mean_sd(top1, f"{top1.value:.2f}"), _interval(top1)]
-            if variant == DENSE:
-                row += ["", ""]
-            else:
-                row += [
-                    _mean_sd(change, signed(change.value)),
-                    _signed_interval(change),
-                ]
-            rows.append([*row, str(top1.n)])
-    return markdown_table(header, rows, left=3)
+    return table(pd.DataFrame(rows, columns=header), range(3))
 
 
 def curve_table(results: Results) -> str:
     """Accuracy of every dense network, and its change by pruning, by epochs."""
+    top1, lost = (_values(results, column).unstack("variant") for column in ("top1", "drop"))
     blocks = []
     for model in results.models:
         cells = curve_of(results, model)
-        header = [model, *(f"{results.epochs(cell)}" for cell in cells)]
         rows = [
-            [
-                _("{network} (%)").format(network=DENSE),
-                *(f"{accuracy(results, c, DENSE).value:.2f}" for c in cells),
-            ]
+            [_("{network} (%)").format(network=DENSE), *top1.loc[cells, DENSE].map("{:.2f}".format)]
         ]
         for variant in shown(results):
-            row = [signed(-drop(results, cell, variant).value) for cell in cells]
-            rows.append([_("{variant} (points)").format(variant=variant), *row])
-        blocks.append(markdown_table(header, rows))
+            changes = (-lost.loc[cells, variant]).map(signed)
+            rows.append([_("{variant} (points)").format(variant=variant), *changes])
+        header = [model, *(str(results.epochs(cell)) for cell in cells)]
+        blocks.append(table(pd.DataFrame(rows, columns=header)))
     return "\n\n".join(blocks)
 
 
@@ -92,20 +102,16 @@ def ablation_table(results: Results, rows: Sequence[Ingredient]) -> str:
 
     Means over the networks at the largest budget, in points.
     """
-
-    def text(column: Column, variant: str) -> str:
-        return signed(-mean_drop(results, variant).value)
-
-    return _by_column(_("Pruning"), rows, text)
+    return _by_column(_("Pruning"), rows, lambda v: signed(-mean_drop(results, v).value))
 
 
-def ablation_by_network(results: Results, rows: Sequence[Ingredient], cell: Cell) -> str:
-    """The same for one network."""
-
-    def text(column: Column, variant: str) -> str:
-        return signed(-drop(results, cell, variant).value)
-
-    return _by_column(cell.model, rows, text)
+def ablation_by_network(results: Results, rows: Sequence[Ingredient]) -> list[str]:
+    """The same for each network."""
+    lost = _values(results, "drop")
+    return [
+        _by_column(cell.model, rows, lambda v, cell=cell: signed(-lost[*cell, v]))  # type: ignore[misc]
+        for cell in largest_budget(results)
+    ]
 
 
 def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) -> str:
@@ -114,204 +120,170 @@ def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) 
     Means over the networks at the largest budget, in points. Bold: not zero, by Holm's p over the
     whole table.
     """
+    found = gains(results, rows, base)
+
+    def text(variant: str) -> str:
+        if variant not in found.index:
+            return ABSENT
+        gain = found.loc[variant]
+        words = f"{signed(gain['value'])} {signed_interval(gain['low'], gain['high'])}"
+        return f"**{words}**" if gain["settled"] else words
+
     others = [row for row in rows if row != base]
-    pairs = [
-        (variant, base.variants[column])
-        for row in others
-        for column, variant in row.variants.items()
-        if column in base.variants
-    ]
-    p_values = [mean_gain_p(results, *pair) for pair in pairs]
-    settled = {pair[0] for pair, p in zip(pairs, holm(p_values), strict=True) if p < _ALPHA}
-
-    def text(column: Column, variant: str) -> str:
-        if column not in base.variants:
-            return _ABSENT
-        gain = mean_gain(results, variant, base.variants[column])
-        words = f"{signed(gain.value)} {_signed_interval(gain)}"
-        return f"**{words}**" if variant in settled else words
-
-    return _by_column(_("Against {base}").format(base=base.label), others, text)
+    return _by_column(_("Against {base}").format(base=ingredient_label(base)), others, text)
 
 
-def corrections_table(results: Results, steps: Sequence[Correction]) -> str:
+def corrections_table(results: Results, steps: Mapping[str, str]) -> str:
     """Change of accuracy with the reference's solver and with its faults put right."""
-    cells = largest_budget(results)
-    header = [_("Solver"), *(cell.model for cell in cells), _("Mean"), _("Gain")]
-    header.append(_("95 % interval"))
-    lines = []
-    for step in steps:
-        line = [step.label]
-        line += [signed(-drop(results, cell, step.variant).value) for cell in cells]
-        line.append(signed(-mean_drop(results, step.variant).value))
-        gain = mean_gain(results, step.variant, steps[0].variant)
-        line += [signed(gain.value), _signed_interval(gain)] if step != steps[0] else ["", ""]
-        lines.append(line)
-    return markdown_table(header, lines)
-
-
-def variants_table(results: Results, labels: Mapping[str, str]) -> str:
-    """What each variant is; `labels` tell method and options of a variant in words."""
-    header = [_("Variant"), _("Method"), _("Pattern"), _("Groups along"), _("Coverage")]
-    header.append(_("Batch norm re-estimated"))
+    cells, lost = largest_budget(results), _values(results, "drop")
     rows = []
-    for variant in results.variants:
-        row = next(row for row in results.rows if row.variant == variant)
-        again = _("yes") if row.bn_recalibrated else _("no")
-        method = labels.get(variant, row.method)
-        rows.append([variant, method, row.pattern, row.layout, row.coverage, again])
-    return markdown_table(header, rows, left=len(header))
+    for step, variant in steps.items():
+        row = [correction_label(step), *(signed(-lost[*cell, variant]) for cell in cells)]
+        row.append(signed(-mean_drop(results, variant).value))
+        gain = mean_gain(results, variant, steps["imitation"])
+        told = [signed(gain.value), signed_interval(gain.low, gain.high)]
+        rows.append([*row, *(["", ""] if step == "imitation" else told)])
+    header = [_("Solver"), *(cell.model for cell in cells), _("Mean"), _("Gain")]
+    return table(pd.DataFrame(rows, columns=[*header, _("95 % interval")]))
+
+
+def variants_table(results: Results, rows: Sequence[Ingredient]) -> str:
+    """What each variant is: method and options, pattern, groups, coverage, batch norm."""
+    labels = {variant: ingredient_label(row) for row in rows for variant in row.variants.values()}
+    first = results.frame[results.frame["variant"] != DENSE].drop_duplicates("variant")
+    again = first["bn_recalibrated"].map({True: _("yes"), False: _("no")})
+    columns = {
+        _("Variant"): first["variant"],
+        _("Method"): first["variant"].map(labels).astype(object).fillna(first["method"]),
+        _("Pattern"): first["pattern"],
+        _("Groups along"): first["layout"],
+        _("Coverage"): first["coverage"],
+        _("Batch norm re-estimated"): again,
+    }
+    return table(pd.DataFrame(columns), range(len(columns)))
 
 
 def pruning_table(results: Results) -> str:
     """Zeros and pruning time of every network and variant, means over budgets and seeds."""
-    header = [_("Network"), _("Variant"), _("Zeros, pruned layers (%)")]
-    header += [_("Zeros, all layers (%)"), _("Pruning time (s)")]
-    rows = []
-    for model in results.models:
-        for variant in results.variants:
-            found = [r for r in results.rows if (r.model, r.variant) == (model, variant)]
-            rows.append(
-                [
-                    model,
-                    variant,
-                    f"{100 * fmean(row.sparsity_pruned_layers for row in found):.2f}",
-                    f"{100 * fmean(row.sparsity_network for row in found):.2f}",
-                    f"{fmean(row.seconds for row in found):.1f}",
-                ]
-            )
-    return markdown_table(header, rows, left=2)
+    pruned = results.frame[results.frame["variant"] != DENSE]
+    measured = ["sparsity_pruned_layers", "sparsity_network", "seconds"]
+    means = pruned.groupby(["model", "variant"], observed=True)[measured].mean().reset_index()
+    zeros = (100 * means[measured[:2]]).map("{:.2f}".format)
+    columns = {
+        _("Network"): means["model"],
+        _("Variant"): means["variant"],
+        _("Zeros, pruned layers (%)"): zeros["sparsity_pruned_layers"],
+        _("Zeros, all layers (%)"): zeros["sparsity_network"],
+        _("Pruning time (s)"): means["seconds"].map("{:.1f}".format),
+    }
+    return table(pd.DataFrame(columns), (0, 1))
 
 
-def reference_table(
-    results: Results,
-    published: Mapping[Cell, Published],
-    variants: Mapping[str, str],
-    imitations: Mapping[str, str],
-) -> str:
-    """The published numbers and ours, two rows per cell, or three with `imitations`.
-
-    `variants` and `imitations` map published methods to variants of ours.
-    """
+def reference_table(results: Results, published: pd.DataFrame) -> str | None:
+    """The published numbers and ours, two rows per cell, or three with imitations; None of none."""
+    variants = shared_methods(results, published)
+    if not variants:
+        return None
+    imitated = imitations(results, variants)
+    texts, rows = _top1_and_drop(results), []
+    for cell in shared_cells(results, published):
+        theirs = published_of(published, cell)
+        row = [*cell, _("reference"), theirs["epochs"].iloc[0], f"{theirs.at[DENSE, 'top1']:.2f}"]
+        own = theirs.loc[list(variants)].itertuples()
+        rows.append([*row, *(f"{found.top1:.2f} ({signed(-found.drop)})" for found in own)])
+        for source, ours in ((_("this study"), variants), (_("imitation"), imitated)):
+            if ours:
+                told = [texts.at[cell, ours[m]] if m in ours else ABSENT for m in variants]
+                epochs = str(results.epochs(cell))
+                rows.append([*cell, source, epochs, texts.at[cell, DENSE], *told])
     header = [_("Regime"), _("Network"), _("Source"), _("Epochs"), _("Baseline")]
     header += [_("{variant} (drop)").format(variant=method) for method in variants]
-    rows = []
-    for cell in results.cells:
-        if cell not in published:
-            continue
-        theirs = published[cell]
-        theirs_row = [*cell, _("reference"), theirs.epochs, f"{theirs.dense:.2f}"]
-        theirs_row += [f"{top1:.2f} ({signed(-lost)})" for top1, lost in theirs.pruned(variants)]
-        rows.append(theirs_row)
-        for source, ours in ((_("this study"), variants), (_("imitation"), imitations)):
-            if ours:
-                row = [*cell, source, str(results.epochs(cell))]
-                row.append(f"{accuracy(results, cell, DENSE).value:.2f}")
-                row += [
-                    _top1_and_drop(results, cell, ours[method]) if method in ours else _ABSENT
-                    for method in variants
-                ]
-                rows.append(row)
-    return markdown_table(header, rows, left=3)
+    return table(pd.DataFrame(rows, columns=header), range(3))
 
 
 def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
     """Verdict, effect and interval of every claim."""
     rows = []
     for claim in claims:
-        tested = claim["effect"] is not None
-        effect = signed(claim["effect"]) if tested else _("not measured")
-        interval = signed_interval(claim["low"], claim["high"]) if tested else ""
-        verdict = claim["verdict"]
-        rows.append([str(claim["number"]), claim["title"], _(verdict), effect, interval])
+        verdict, title = claim["verdict"], claim["title"]
+        row = [str(claim["number"]), _(title), _(verdict)]
+        if claim["effect"] is None:
+            rows.append([*row, _("not measured"), ""])
+        else:
+            rows.append(
+                [*row, signed(claim["effect"]), signed_interval(claim["low"], claim["high"])]
+            )
     header = ["#", _("Claim"), _("Verdict"), _("Effect (points)"), _("95 % interval")]
-    return markdown_table(header, rows, left=3)
+    return table(pd.DataFrame(rows, columns=header), range(3))
 
 
 def solvers_table(by_solver: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Verdict and effect of every claim on accuracies, with each variant as SparseGPT."""
     rows = []
     for claims in zip(*by_solver.values(), strict=True):
-        row = [str(claims[0]["number"]), claims[0]["title"]]
+        title = claims[0]["title"]
+        row = [str(claims[0]["number"]), _(title)]
         for claim in claims:
-            effect = "" if claim["effect"] is None else f" ({signed(claim['effect'])})"
             verdict = claim["verdict"]
+            effect = "" if claim["effect"] is None else f" ({signed(claim['effect'])})"
             row.append(_(verdict) + effect)
         rows.append(row)
-    return markdown_table(["#", _("Claim"), *by_solver], rows, left=2 + len(by_solver))
+    header = ["#", _("Claim"), *by_solver]
+    return table(pd.DataFrame(rows, columns=header), range(len(header)))
 
 
-def comparisons_table(comparisons: Sequence[Mapping[str, Any]]) -> str:
+def comparisons_table(claim: Mapping[str, Any]) -> str:
     """Every comparison that a claim rests on."""
     rows = [
         [
-            comparison["name"],
+            comparison_label(claim, comparison),
             signed(comparison["effect"]),
             signed_interval(comparison["low"], comparison["high"]),
             p_text(comparison["adjusted_p"]),
             str(comparison["n"]),
         ]
-        for comparison in comparisons
+        for comparison in claim["comparisons"]
     ]
-    header = [
-        _("Comparison"),
-        _("Effect (points)"),
-        _("95 % interval"),
-        _("p against the claim"),
-        "n",
+    header = [_("Comparison"), _("Effect (points)"), _("95 % interval")]
+    return table(pd.DataFrame(rows, columns=[*header, _("p against the claim"), "n"]))
+
+
+def _top1_and_drop(results: Results) -> pd.DataFrame:
+    """``75.30 (-2.90)`` of every variant (columns; dense first: ``78.20``) by regime and model."""
+    top1 = _values(results, "top1").map("{:.2f}".format)
+    changes = (-_values(results, "drop")).map(lambda change: f" ({signed(change)})")
+    texts = top1.add(changes, fill_value="").unstack("variant")
+    return texts.loc[results.cells, [DENSE, *results.variants]]
+
+
+def _main(results: Results, texts: pd.DataFrame) -> pd.DataFrame:
+    named = texts.rename(
+        columns={v: _("{variant} (drop)").format(variant=v) for v in results.variants}
+        | {DENSE: _("Baseline")}
+    )
+    epochs = [str(results.epochs(cell)) for cell in results.cells]
+    named.insert(0, _("Epochs"), epochs)
+    return named.reset_index(names=[_("Regime"), _("Network")])
+
+
+def _values(results: Results, column: str) -> "pd.Series[float]":
+    """Means of every network's `top1` or `drop`, by regime, model and variant as plain text."""
+    found = results.estimates(column)
+    return found.set_index([found[name].astype(str) for name in _NETWORK])["value"]
+
+
+def _by_column(name: str, rows: Sequence[Ingredient], text: Callable[[str], str]) -> str:
+    """A row for each ingredient: what `text` says of its variant in each column."""
+    wide: list[Column] = columns(rows)
+    texts = [
+        [
+            ingredient_label(row),
+            *(text(row.variants[c]) if c in row.variants else ABSENT for c in wide),
+        ]
+        for row in rows
     ]
-    return markdown_table(header, rows)
+    return table(pd.DataFrame(texts, columns=[name, *map(column_label, wide)]))
 
 
-def _main(results: Results, *, bold: bool) -> tuple[list[str], list[list[str]]]:
-    header = [_("Regime"), _("Network"), _("Epochs"), _("Baseline")]
-    header += [_("{variant} (drop)").format(variant=variant) for variant in results.variants]
-    rows = []
-    for cell in results.cells:
-        best = winner(results, cell) if bold else None
-        row = [*cell, str(results.epochs(cell)), f"{accuracy(results, cell, DENSE).value:.2f}"]
-        for variant in results.variants:
-            text = _top1_and_drop(results, cell, variant)
-            row.append(f"**{text}**" if variant == best else text)
-        rows.append(row)
-    return header, rows
-
-
-def _by_variant(results: Results) -> tuple[list[str], list[list[str]]]:
-    header = [_("Variant"), *map(str, results.cells)]
-    dense = [f"{accuracy(results, cell, DENSE).value:.2f}" for cell in results.cells]
-    rows = [
-        [variant, *(_top1_and_drop(results, cell, variant) for cell in results.cells)]
-        for variant in results.variants
-    ]
-    return header, [[DENSE, *dense], *rows]
-
-
-def _by_column(name: str, rows: Sequence[Ingredient], text: Callable[[Column, str], str]) -> str:
-    wide = columns(rows)
-    lines = [
-        [text(c, row.variants[c]) if c in row.variants else _ABSENT for c in wide] for row in rows
-    ]
-    labelled = [[row.label, *line] for row, line in zip(rows, lines, strict=True)]
-    return markdown_table([name, *map(str, wide)], labelled)
-
-
-def _top1_and_drop(results: Results, cell: Cell, variant: str) -> str:
-    top1, lost = accuracy(results, cell, variant), drop(results, cell, variant)
-    return f"{top1.value:.2f} ({signed(-lost.value)})"
-
-
-def _negated(value: Estimate) -> Estimate:
-    return Estimate(-value.value, -value.high, -value.low, value.sd, value.n, value.basis)
-
-
-def _mean_sd(value: Estimate, mean: str) -> str:
-    return mean if value.sd is None else f"{mean} ± {value.sd:.2f}"
-
-
-def _interval(value: Estimate) -> str:
-    return f"[{value.low:.2f}, {value.high:.2f}]"
-
-
-def _signed_interval(value: Estimate) -> str:
-    return signed_interval(value.low, value.high)
+def _mean_sd(mean: str, sd: float) -> str:
+    return mean if pd.isna(sd) else f"{mean} ± {sd:.2f}"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sparsecnn.pruning.methods.scores import keep_best
 from sparsecnn.pruning.problem import Problem, Solution
-from sparsecnn.pruning.scores import keep_best
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from sparsecnn.pruning.methods.scores import keep_best
 from sparsecnn.pruning.problem import Problem, Solution
-from sparsecnn.pruning.scores import keep_best
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.inputs import PrunableLayer
-from sparsecnn.pruning.moments import LayerMoments
-from sparsecnn.pruning.trajectory import paused_passes
+from sparsecnn.pruning.calibration.moments import LayerMoments
+from sparsecnn.pruning.calibration.trajectory import paused_passes
+from sparsecnn.pruning.layouts import PrunableLayer
 
 CALIBRATIONS = ("independent", "sequential")
 TARGETS = ("own", "dense")

@@ -2,8 +2,8 @@
 
 It compensates every pruned weight with the rows of one static inverse Hessian. The optimal
 brain surgeon asks for the inverse over the columns that are still free, which changes with each
-column done: what `sparsecnn.pruning.sparsegpt` takes from the Cholesky factor. The static rows
-spend compensation on columns that are already settled, where it is lost, so the rest of it is
+column done: what `sparsecnn.pruning.methods.sparsegpt` takes from the Cholesky factor. The static
+rows spend compensation on columns that are already settled, where it is lost, so the rest of it is
 wrong, the more so the longer the row.
 """
 

@@ -6,16 +6,15 @@ are made for a whole block at once, so that pruning a group takes six operations
 """
 
 import logging
-from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from math import comb
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sparsecnn.errors import UserError
+from sparsecnn.pruning.methods.blocks import Block, BlockPruner
 from sparsecnn.pruning.patterns import NM, Pattern, Unstructured
 
 logger = logging.getLogger(__name__)
@@ -27,43 +26,10 @@ _COLUMNS = 128
 """Columns whose mask is chosen at once for an unstructured pattern, as published."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """B consecutive columns, transposed: columns lie along axis 1, rows along axis 2.
-
-    With Q the pruned weights, those of group g when its turn comes, updated for all pruning
-    before it, are `base[g] - reaction[g, :first] @ Q[:first]`; `first` is the first column of g.
-    """
-
-    base: Tensor
-    """(groups, B, rows)."""
-    reaction: Tensor
-    """(groups, B, B), of which the part left of each group is used."""
-    inverse: Tensor
-    """Transposed U_gg of each group on the diagonal, zero elsewhere: (groups, B, B)."""
-
-    def group_inverses(self, size: int) -> Tensor:
-        """Transposed U_gg of each group of `size` columns, (groups, B / size, size, size)."""
-        count = self.inverse.shape[-1] // size
-        tiles = self.inverse.view(len(self.inverse), count, size, count, size)
-        return tiles.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-
-
-class BlockPruner(Protocol):
-    """Prunes the blocks of one layer in turn."""
-
-    width: int
-    """Columns that are pruned together, M; divides the width of all blocks but the last."""
-
-    def prune(self, block: Block, pruned: Tensor, mask: Tensor) -> None:
-        """Fill in the pruned weights and their mask, both (groups, B, rows)."""
-        ...
-
-
 def block_pruner(pattern: Pattern, device: torch.device, *, joint: bool) -> BlockPruner:
     """The pruner that fits the pattern; `UserError` if joint selection has too many masks."""
     if isinstance(pattern, NM) and pattern.group == 4 and not joint and _has_triton(device):
-        from sparsecnn.pruning.fused import FusedPruner
+        from sparsecnn.pruning.methods.block_kernel import FusedPruner
 
         return FusedPruner(pattern)
     if isinstance(pattern, NM) and comb(pattern.group, pattern.kept) <= MAX_MASKS:

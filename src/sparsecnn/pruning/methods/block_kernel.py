@@ -1,7 +1,7 @@
 """The block pruner for groups of four as one Triton kernel: each program walks some rows alone.
 
 On a GPU the launch of six operations per group of columns would take most of the time of
-`sparsecnn.pruning.blocks`, whose masks this gives in one launch per block.
+`sparsecnn.pruning.methods.block_pruners`, whose masks this gives in one launch per block.
 """
 
 import torch
@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sparsecnn.pruning.blocks import Block
+from sparsecnn.pruning.methods.blocks import Block
 from sparsecnn.pruning.patterns import NM
 
 _ROWS = 32
@@ -25,7 +25,7 @@ class FusedPruner:
         self._kept = pattern.kept
 
     def prune(self, block: Block, pruned: Tensor, mask: Tensor) -> None:
-        """As `sparsecnn.pruning.blocks.BlockPruner.prune`."""
+        """As `sparsecnn.pruning.methods.blocks.BlockPruner.prune`."""
         groups, columns, rows = block.base.shape
         grid = (triton.cdiv(rows, _ROWS), groups)
         with torch.cuda.device_of(block.base):  # Triton launches on the current device

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.blocks import Block, BlockPruner, block_pruner
+from sparsecnn.pruning.methods.block_pruners import block_pruner
+from sparsecnn.pruning.methods.blocks import Block, BlockPruner
 from sparsecnn.pruning.problem import Companions, Problem, Solution
 from sparsecnn.pruning.state import one_thread
 

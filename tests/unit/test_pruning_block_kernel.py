@@ -7,14 +7,14 @@ from types import ModuleType
 import pytest
 import torch
 
-from sparsecnn.pruning import sparsegpt
 from sparsecnn.pruning.factor import Curvature
+from sparsecnn.pruning.methods import sparsegpt
+from sparsecnn.pruning.methods.sparsegpt import SparseGPT
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem
-from sparsecnn.pruning.sparsegpt import SparseGPT
 
 pytest.importorskip("triton", reason="torch came without Triton")
-FUSED = "sparsecnn.pruning.fused"
+FUSED = "sparsecnn.pruning.methods.block_kernel"
 
 
 def import_fused(monkeypatch: pytest.MonkeyPatch, *, interpreted: bool) -> ModuleType:

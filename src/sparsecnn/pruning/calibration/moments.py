@@ -5,8 +5,8 @@ from torch import Tensor
 
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import sum_in_float64
-from sparsecnn.pruning.inputs import PrunableLayer, input_rows
-from sparsecnn.pruning.layouts import from_channels_order
+from sparsecnn.pruning.calibration.inputs import input_rows
+from sparsecnn.pruning.layouts import PrunableLayer, from_channels_order
 
 _BLOCK = 192
 """Columns per block of the upper triangle: small enough that little below it is computed."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PrunableLayer = nn.Conv2d | nn.Linear
+from sparsecnn.pruning.layouts import PrunableLayer
 
 
 def input_rows(
