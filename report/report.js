@@ -16,7 +16,7 @@
     const { most, narrowest, beside, widest } = spec.usermeta;
     spec.columns = Math.max(1, Math.min(most, Math.floor(room / narrowest)));
     const width = Math.min(Math.floor(room / spec.columns), widest) - beside;
-    for (const part of spec.concat ?? [spec.spec]) part.width = width;
+    for (const panel of spec.concat) panel.width = width;
     spec.config.params.find((param) => param.name === "room").value = room;
     return spec;
   };

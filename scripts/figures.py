@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import altair as alt
+
 from sparsecnn.analysis.ablation import ingredients
 from sparsecnn.analysis.diagnostics import read_diagnostics
 from sparsecnn.analysis.layer_errors import read_layer_errors
 from sparsecnn.analysis.results import read_results
 from sparsecnn.artifacts import Origin, atomic_write, write_text
 from sparsecnn.job import run_job
-from sparsecnn.report.chart_parts import Chart, picture
+from sparsecnn.report.chart_parts import picture
 from sparsecnn.report.charts import study_charts
 from sparsecnn.study.record import read_record
 
@@ -39,7 +41,7 @@ def main(
         _save(charts[path.stem], path)
 
 
-def _save(chart: Chart | None, path: Path) -> None:
+def _save(chart: alt.ConcatChart | None, path: Path) -> None:
     svg, png = picture(chart)
     write_text(path, svg)
     atomic_write(path.with_suffix(".png"), lambda temporary: temporary.write_bytes(png))

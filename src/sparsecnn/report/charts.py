@@ -1,11 +1,13 @@
-"""The report's figures as charts: of networks here, of layers and of the loss in `layer_charts`.
+"""The report's figures as charts: of accuracy and drop here, others in `layer_charts`.
 
 Pointing at a mark shows its numbers as the tables have them, seed by seed, and the network's
-folder. A study of many variants has its first few alone in most figures.
+folder. A study of many variants has its first few alone in all but the ablation.
 """
 
+import math
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -17,34 +19,33 @@ from sparsecnn.report.chart_parts import (
     COLOURS,
     INK,
     PAPER,
-    Chart,
     Grid,
     Look,
     accuracy_axis,
     chosen,
     drop_axis,
-    faceted,
     fills,
-    joined,
-    limits,
     look_of,
     markers,
-    means,
     over,
+    paneled,
     pixels,
     rule_at,
-    single,
     strokes,
     tooltips,
 )
 from sparsecnn.report.labels import column_label, epochs_label, ingredient_label
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.layer_charts import (
+    NETWORK,
     accumulation_chart,
+    folders,
     layer_error_chart,
     quadratic_model_chart,
 )
 from sparsecnn.study.config import DENSE
+
+_LEGEND = {"series": "markers"}
 
 
 def study_charts(
@@ -52,10 +53,10 @@ def study_charts(
     errors: pd.DataFrame,
     rows: Sequence[Ingredient],
     diagnostics: pd.DataFrame | None,
-) -> dict[str, Chart | None]:
+) -> dict[str, alt.ConcatChart | None]:
     """Every chart by the name of its figure; None where there is nothing to show.
 
-    `errors` are of layers, as `read_layer_errors` gives them.
+    `errors` are those of layers, as `read_layer_errors` gives them.
     """
     ends = extremes(results)
     charts = {
@@ -71,23 +72,23 @@ def study_charts(
     return charts
 
 
-def accuracy_chart(results: Results) -> alt.FacetChart:
+def accuracy_chart(results: Results) -> alt.ConcatChart:
     """Top-1 accuracy per network by variant (dense first), one panel per regime."""
     variants = [DENSE, *shown(results)]
-    low, high = limits(means(results, "top1", variants), 0, 100)
+    low, high = ends = _limits(_means(results, "top1", variants), 0, 100)
     seen = low < results.chance < high
     lines = rule_at(results.chance, "y", _("chance")) if seen else []
-    return _networks(results, "top1", variants, accuracy_axis([low, high]), lines)
+    return _networks(results, "top1", variants, accuracy_axis(ends), lines)
 
 
-def drop_chart(results: Results) -> alt.FacetChart:
+def drop_chart(results: Results) -> alt.ConcatChart:
     """Accuracy lost to pruning per network by variant, one panel per regime.
 
     The axis is logarithmic beyond one point, so that small losses can be told apart beside large
     ones.
     """
     variants = shown(results)
-    y = drop_axis(limits(means(results, "drop", variants)), alt.Y)
+    y = drop_axis(_limits(_means(results, "drop", variants)), alt.Y)
     return _networks(results, "drop", variants, y, rule_at(0, "y"))
 
 
@@ -98,108 +99,112 @@ def budgets_chart(results: Results) -> alt.ConcatChart:
     of drops is logarithmic beyond one point.
     """
     pruned = shown(results)
-    top1, lost = means(results, "top1", [DENSE, *pruned]), means(results, "drop", pruned)
-    accuracy, drop = accuracy_axis(limits(top1, 0, 100)), drop_axis(limits(lost), alt.Y)
     looks = [look_of(results, variant) for variant in (DENSE, *pruned)]
-    panels = {}
-    for model in results.models:
-        for quantity, found, y, lines in (
-            (_("accuracy"), top1, accuracy, []),
-            (_("drop"), lost, drop, rule_at(0, "y")),
-        ):
-            curves = _curves(found[found["model"] == model], looks, y)
-            panels[f"{model}, {quantity}"] = alt.layer(*lines, *curves)
-    return joined(panels, Grid(most=2, narrowest=340), height=180)
+    top1, lost = _means(results, "top1", [DENSE, *pruned]), _means(results, "drop", pruned)
+    axes = {
+        _("accuracy"): (accuracy_axis(_limits(top1, 0, 100)), []),
+        _("drop"): (drop_axis(_limits(lost), alt.Y), rule_at(0, "y")),
+    }
+    found = zip(axes, (top1, lost), strict=True)
+    points = pd.concat([of.assign(quantity=quantity) for quantity, of in found])
+    points = points.assign(panel=points["model"].astype(str) + ", " + points["quantity"])
+
+    def layers(own: pd.DataFrame) -> list[alt.Chart]:
+        y, lines = axes[own["quantity"].iloc[0]]
+        return [*lines, *_curves(own, looks, y)]
+
+    grid = Grid(most=2, narrowest=340, height=180)
+    return paneled(points.sort_values("model", kind="stable"), layers, grid, _LEGEND)
 
 
-def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> alt.FacetChart:
+def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatChart:
     """Accuracy lost to pruning by ingredient (down), one panel per network at the largest budget.
 
     Marker and colour tell the groups, its filling whether batch norm was re-estimated.
     """
     wide = columns(rows)
-    looks = [_look_of_column(wide, column) for column in wide]
     labels = [_wrapped(ingredient_label(row)) for row in rows]
-    places = pd.DataFrame(
-        [
-            {"pruning": label, "slot": wide.index(column), "series": column_label(column)}
-            | {"variant": variant}
-            for label, row in zip(labels, rows, strict=True)
-            for column, variant in row.variants.items()
-        ]
-    )
-    lost = means(results, "drop", results.variants)
-    lost = lost[lost["regime"] == results.regimes[-1]].drop(columns="series")
-    points = lost.merge(places, on="variant").assign(network=_titles(lost))
-    low, high = points["low"].min(), points["high"].max()
-    seeds = points.filter(like="seed ")
-    low, high = min(low, seeds.min(axis=None), 0), max(high, seeds.max(axis=None), 1)
-    x = drop_axis([low - 0.2, high * 1.2], alt.X)
+    places = [
+        {"pruning": label, "slot": wide.index(column), "series": column_label(column)}
+        | {"variant": variant}
+        for label, row in zip(labels, rows, strict=True)
+        for column, variant in row.variants.items()
+    ]
+    lost = _means(results, "drop", results.variants).drop(columns="series")
+    lost = lost[lost["regime"] == results.regimes[-1]]
+    points = lost.assign(panel=_titles(lost, ", ")).merge(pd.DataFrame(places), on="variant")
+    reach = points.filter(regex="^(low|high|seed .*)$")
+    ends = min(reach.min(axis=None), 0) - 0.2, max(reach.max(axis=None), 1) * 1.2
+    x, looks = drop_axis(ends, alt.X), [_look_of_column(wide, column) for column in wide]
     # The upper part of each row is its label's, on a band.
-    lines = pd.Series(labels).str.count("\n") + 1
-    band = 4 + 14 * lines.max()
-    height = band + 12 * len(wide)
-    whole = alt.Scale(paddingInner=0, paddingOuter=0)
-    y = alt.Y("pruning:N", sort=labels, scale=whole, axis=None)
-    reach = [-0.8 - band / 12, len(wide) - 0.4]
-    offset = alt.YOffset("slot:Q", scale=alt.Scale(domain=reach))
-    named = over(pd.DataFrame({"pruning": labels, "band": 4 + 14 * lines}))
-    shift = alt.ExprRef(f"(datum.band - {height}) / 2")
-    bands = [
-        named.mark_rect(height=alt.ExprRef("datum.band"), yOffset=shift, aria=False, **fill)
-        for fill in ({"fill": PAPER, "opacity": 1}, {"fill": INK, "opacity": 0.06})
-    ]
-    names = named.mark_text(align="left", baseline="top", dx=4, dy=3, fill=INK, lineBreak="\n")
-    base = alt.Chart().transform_filter(chosen()).encode(y=y, yOffset=offset)
-    whiskers = base.mark_rule(strokeWidth=1.4, opacity=0.7, clip=True)
-    marks = markers(base.encode(x=x), looks, size=60)
-    said = tooltips(
-        points,
-        series=_("groups, batch norm"),
-        pruning=_("pruning"),
-        variant=_("variant"),
-    )
-    layers = [
+    bands = pd.DataFrame({"pruning": labels, "band": [18 + 14 * n.count("\n") for n in labels]})
+    tallest = int(bands["band"].max())
+    row = tallest + 12 * len(wide)
+    y = alt.Y("pruning:N", sort=labels, scale=alt.Scale(padding=0), axis=None)
+    slots = alt.Scale(domain=[-0.8 - tallest / 12, len(wide) - 0.4])
+    named: dict[str, Any] = {
+        "height": alt.ExprRef("datum.band"),
+        "yOffset": alt.ExprRef(f"(datum.band - {row}) / 2"),
+        "aria": False,
+    }
+    rects = over(bands).encode(y=y)
+    names = rects.mark_text(align="left", baseline="top", dx=4, dy=3, fill=INK, lineBreak="\n")
+    behind = [
         *rule_at(0, "x"),
-        *(rect.encode(y=y) for rect in bands),
-        whiskers.encode(x=alt.X("low:Q"), x2="high:Q", stroke=strokes(looks)),
+        rects.mark_rect(fill=PAPER, opacity=1, **named),
+        rects.mark_rect(fill=INK, opacity=0.06, **named),
         names.encode(x=alt.value(0), y=y.copy().bandPosition(0), text="pruning:N"),
-        marks.encode(tooltip=said),
     ]
-    grid = Grid(most=len(results.models), narrowest=270, beside=20)
-    return faceted(layers, points, "network", grid, height=len(rows) * height)
+    words = {"series": _("groups, batch norm"), "pruning": _("pruning"), "variant": _("variant")}
+
+    def layers(own: pd.DataFrame) -> list[alt.Chart]:
+        base = (
+            over(own)
+            .transform_filter(chosen())
+            .encode(y=y, yOffset=alt.YOffset("slot:Q", scale=slots))
+        )
+        whiskers = base.mark_rule(strokeWidth=1.4, opacity=0.7, clip=True)
+        whiskers = whiskers.encode(x=alt.X("low:Q"), x2="high:Q", stroke=strokes(looks))
+        marks = markers(base.encode(x=x), looks, size=60)
+        return [*behind, whiskers, marks.encode(tooltip=tooltips(own, **words))]
+
+    grid = Grid(most=len(results.models), narrowest=270, height=len(rows) * row, beside=20)
+    return paneled(points, layers, grid, _LEGEND)
 
 
 def _networks(
     results: Results, column: str, variants: Sequence[str], y: alt.Y, lines: Sequence[alt.Chart]
-) -> alt.FacetChart:
+) -> alt.ConcatChart:
     """A panel per regime: networks across, variants side by side, seeds right of their mean."""
-    every, seeds = means(results, column, variants), single(results, column, variants)
-    points = pd.concat([every.assign(shift=-0.12 if len(seeds) else 0), seeds.assign(shift=0.25)])
-    slots = points["series"].map({variant: k for k, variant in enumerate(variants)})
-    points = points.assign(slot=slots + points["shift"], network=_titles(points, "\n"))
-    label = {"labelAngle": 0, "labelExpr": "split(datum.label, '\\n')", "labelLimit": 0}
-    x = alt.X("network:N", sort=None, axis=alt.Axis(title=None, ticks=False, **label))
-    offset = alt.XOffset("slot:Q", scale=alt.Scale(domain=[-0.7, len(variants) - 0.3]))
     looks = [look_of(results, variant) for variant in variants]
-    base = alt.Chart().transform_filter(chosen()).encode(x=x, xOffset=offset)
-    of_means = base.transform_filter("isValid(datum.low)")
-    of_seeds = base.transform_filter("isValid(datum.seed)")
-    whiskers = of_means.mark_rule(strokeWidth=1.8, clip=True)
-    circles = of_seeds.mark_point(size=22, strokeWidth=1.2, fill="transparent")
-    marks = markers(of_means.encode(y=y), looks, size=70)
+    means, seeds = _means(results, column, variants), _seeds(results, column, variants)
+    points = pd.concat([means.assign(shift=-0.12 if len(seeds) else 0), seeds.assign(shift=0.25)])
+    slots = points["series"].map(variants.index) + points["shift"]
+    points = points.assign(slot=slots, network=_titles(points, "\n"), panel=points["regime"])
+    offset = alt.XOffset("slot:Q", scale=alt.Scale(domain=[-0.7, len(variants) - 0.3]))
     words = {"series": _("variant"), "network": _("network")}
-    of_one = {"seed": _("seed"), "value": _("value")}
-    circles = circles.encode(y=y, stroke=strokes(looks), tooltip=tooltips(seeds, **words, **of_one))
-    layers = [
-        *lines,
-        whiskers.encode(y=alt.Y("low:Q"), y2="high:Q", stroke=strokes(looks)),
-        marks.encode(tooltip=tooltips(every, **words)),
-        *([circles] if len(seeds) else []),
-    ]
+
+    def layers(own: pd.DataFrame) -> list[alt.Chart]:
+        split: dict[str, Any] = {"labelExpr": "split(datum.label, '\\n')", "labelLimit": 0}
+        axis = alt.Axis(title=None, ticks=False, labelAngle=0, **split)
+        x = alt.X("network:N", sort=list(own["network"].unique()), axis=axis)
+        of_means, of_seeds = (
+            over(rows).transform_filter(chosen()).encode(x=x, xOffset=offset)
+            for rows in (own[own["seed"].isna()], own[own["seed"].notna()])
+        )
+        whiskers = of_means.mark_rule(strokeWidth=1.8, clip=True)
+        whiskers = whiskers.encode(y=alt.Y("low:Q"), y2="high:Q", stroke=strokes(looks))
+        marks = markers(of_means.encode(y=y), looks, size=70)
+        marks = marks.encode(tooltip=tooltips(means, **words))
+        circles = of_seeds.mark_point(size=22, strokeWidth=1.2, fill="transparent")
+        said = tooltips(seeds, **words, seed=_("seed"), value=_("value"))
+        circles = circles.encode(y=y, stroke=strokes(looks), tooltip=said)
+        return [*lines, whiskers, marks, *([circles] if len(seeds) else [])]
+
     network = max(13 * len(variants), *map(pixels, results.models))
-    grid = Grid(most=len(results.regimes), narrowest=90 + network * len(results.models))
-    return faceted(layers, points, "regime", grid, height=240)
+    narrowest = 90 + network * len(results.models)
+    grid = Grid(most=len(results.regimes), narrowest=narrowest, height=240)
+    return paneled(points, layers, grid, _LEGEND)
 
 
 def _curves(points: pd.DataFrame, looks: Sequence[Look], y: alt.Y) -> list[alt.Chart]:
@@ -207,8 +212,8 @@ def _curves(points: pd.DataFrame, looks: Sequence[Look], y: alt.Y) -> list[alt.C
     epochs = sorted(map(int, points["epochs"].unique()))
     scale = alt.Scale(type="log", domain=[epochs[0], epochs[-1]], nice=False, padding=12)
     axis = alt.Axis(title=_("epochs of training"), values=epochs, format="d", grid=False)
-    x = alt.X("epochs:Q", scale=scale, axis=axis)
-    base = over(points).transform_filter(chosen()).encode(x=x, detail="series:N")
+    base = over(points).transform_filter(chosen())
+    base = base.encode(x=alt.X("epochs:Q", scale=scale, axis=axis), detail="series:N")
     band = base.mark_area(opacity=0.18, clip=True, aria=False)
     line = base.mark_line(strokeWidth=1.6, aria=False)
     said = tooltips(points, series=_("variant"), regime=_("regime"), epochs=_("epochs"))
@@ -219,7 +224,49 @@ def _curves(points: pd.DataFrame, looks: Sequence[Look], y: alt.Y) -> list[alt.C
     ]
 
 
-def _titles(points: pd.DataFrame, between: str = ", ") -> list[str]:
+def _means(results: Results, column: str, variants: Sequence[str]) -> pd.DataFrame:
+    """A point for the mean of every network's `column`, and what is said of it.
+
+    Columns of `Results.estimates`; `low` and `high` as they are drawn: with two seeds, whose
+    t-interval would fill the axis, from seed to seed. Beside them texts, every seed, the folder.
+    """
+    found = results.estimates(column)
+    found = found[found["variant"].isin(variants)].drop(columns=["n", "basis"])
+    texts = found[["value", "sd", "low", "high"]].map("{:.3f}".format)
+    seeds = results.frame.pivot(index=NETWORK, columns="seed", values=column)
+    if len(results.seeds) > 1:
+        found["mean"] = texts["value"] + " ± " + texts["sd"]
+    interval = _("{low} to {high}")
+    found["95 % interval"] = [interval.format(**row) for row in texts.to_dict("records")]
+    found = found.join(seeds.rename(columns="seed {}".format), on=NETWORK)
+    if len(results.seeds) == 2:
+        both = found.filter(regex="^seed ")
+        found["low"], found["high"] = both.min(axis="columns"), both.max(axis="columns")
+    return found.assign(series=found["variant"].astype(str), folder=folders(results, found))
+
+
+def _seeds(results: Results, column: str, variants: Sequence[str]) -> pd.DataFrame:
+    """A point for every seed of these means; none if there is one seed."""
+    found = results.frame[results.frame["variant"].isin(variants)]
+    found = found[[*NETWORK, "recipe", "epochs", "seed", column]]
+    found = found.rename(columns={column: "value"})
+    found = found.assign(series=found["variant"].astype(str), folder=folders(results, found))
+    return found if len(results.seeds) > 1 else found[:0]
+
+
+def _limits(
+    means: pd.DataFrame, lowest: float = -math.inf, highest: float = math.inf
+) -> tuple[float, float]:
+    """Limits that hold every seed, and whiskers as far as they leave the points readable."""
+    seeds = means.filter(regex="^seed ")
+    low, high = seeds.min(axis=None), seeds.max(axis=None)
+    reach = max(0.5 * (high - low), 10.0)
+    bottom, top = max(means["low"].min(), low - reach), min(means["high"].max(), high + reach)
+    margin = 0.04 * (top - bottom)
+    return max(bottom - margin, lowest), min(top + margin, highest)
+
+
+def _titles(points: pd.DataFrame, between: str) -> list[str]:
     """The network of each point, and how long it was trained."""
     pairs = zip(points["model"], points["epochs"], strict=True)
     return [f"{model}{between}{epochs_label(epochs)}" for model, epochs in pairs]
