@@ -90,9 +90,10 @@ def paneled(
         )
         for title in titles
     ]
-    chart: alt.ConcatChart = alt.concat(
-        *panels, columns=columns, spacing=20, usermeta=grid._asdict()
-    ).resolve_scale(**dict.fromkeys(("stroke", "fill", "shape", "strokeDash", "size"), "shared"))
+    of_legends = ("stroke", "fill", "shape", "strokeDash", "size")
+    shared = alt.Resolve(scale=dict.fromkeys(of_legends, "shared"))
+    layout: dict[str, Any] = {"columns": columns, "spacing": 20, "usermeta": grid._asdict()}
+    chart: alt.ConcatChart = alt.concat(*panels, resolve=shared, **layout)
     named = [str(layer.name) for layer in chart.concat[0].layer]  # Altair adds the panel's number
     chart.params = [
         alt.TopLevelSelectionParameter(
