@@ -8,47 +8,61 @@
     return element;
   };
 
-  // Charts. Colours of text are the page's own, so that a theme or the printer changes them.
-  const font = "system-ui, sans-serif";
-  const soft = { gridColor: "currentColor", gridOpacity: 0.14, domainColor: "currentColor", domainOpacity: 0.5,
-    tickColor: "currentColor", tickOpacity: 0.5, labelColor: "currentColor", titleColor: "currentColor",
-    labelFont: font, titleFont: font, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, titlePadding: 8 };
-  const config = { background: null, axis: soft, text: { font, fontSize: 11 }, axisBand: { grid: false }, view: { stroke: null },
-    title: { color: "currentColor", font, fontSize: 13, anchor: "start", offset: 12 },
-    autosize: { type: "fit-x", contains: "padding" } };
+  const options = { renderer: "svg", actions: false, tooltip: { theme: "custom" } };
 
-  const swatch = ({ colour, shape, filled }) => {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    svg.setAttribute("viewBox", "-1.5 -1.5 3 3");
-    svg.setAttribute("aria-hidden", "true");
-    path.setAttribute("d", shape);
-    path.setAttribute("fill", filled ? colour : "none");
-    path.setAttribute("stroke", colour);
-    svg.append(path);
-    return svg;
+  // Charts. Panels stand in as many columns as there is room for, each as wide as they leave.
+  const fitted = (chart, room) => {
+    const spec = structuredClone(chart);
+    const { most, narrowest, beside, widest } = spec.usermeta;
+    spec.columns = Math.max(1, Math.min(most, Math.floor(room / narrowest)));
+    const width = Math.min(Math.floor(room / spec.columns), widest) - beside;
+    for (const panel of spec.concat) panel.width = width;
+    spec.config.params.find((param) => param.name === "room").value = room;
+    return spec;
   };
 
-  const draw = async (figure, { legend, panels, width }) => {
-    const places = panels.map(() => make("div", { class: "plot" }));
-    const grid = make("div", { class: "panels", style: `--panel: ${width}px` });
-    grid.append(...places.map((place) => make("div", { class: "panel" }, place)));
-    const list = make("ul", { class: "legend", "aria-label": main.dataset.legend });
-    figure.prepend(list, grid);
-    figure.classList.add("drawn");
-    const options = { renderer: "svg", actions: false, config, tooltip: { theme: "custom" } };
-    const views = (await Promise.all(panels.map((spec, i) => vegaEmbed(places[i], spec, options))))
-      .map((result) => result.view);
-    const hidden = new Set();
-    for (const look of legend) {
-      const button = make("button", { type: "button", "aria-pressed": "true" }, swatch(look), look.series);
-      button.addEventListener("click", () => {
-        if (!hidden.delete(look.series)) hidden.add(look.series);
-        button.setAttribute("aria-pressed", String(!hidden.has(look.series)));
-        for (const view of views) view.signal("hidden", [...hidden]).runAsync();
-      });
-      list.append(make("li", {}, button));
+  // Entries of legends are buttons, of the keyboard too.
+  const withButtons = (place, view, params) => {
+    for (const legend of place.querySelectorAll(".role-legend")) {
+      legend.setAttribute("role", "group");
+      legend.setAttribute("aria-label", main.dataset.legend);
     }
+    const entries = [...place.querySelectorAll(".role-legend-symbol")].map((symbol) => symbol.closest("g[transform]"));
+    const say = () => {
+      const chosen = params.flatMap(({ name }) => Object.values(view.signal(name) ?? {}).flat());
+      for (const entry of entries) entry.setAttribute("aria-pressed", String(chosen.includes(entry.textContent)));
+    };
+    for (const entry of entries) {
+      entry.setAttribute("role", "button");
+      entry.setAttribute("tabindex", "0");
+      entry.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        entry.querySelector("path").dispatchEvent(new MouseEvent("click", { bubbles: true }));
+      });
+    }
+    for (const { name } of params) view.addSignalListener(name, say);
+    say();
+  };
+
+  const draw = (figure, chart) => {
+    const place = make("div", { class: "chart" });
+    figure.prepend(place);
+    figure.classList.add("drawn");
+    let room, drawn;
+    const fit = async () => {
+      if (!place.clientWidth || room === place.clientWidth) return;
+      room = place.clientWidth;
+      drawn?.finalize();
+      drawn = await vegaEmbed(place, fitted(chart, room), options);
+      withButtons(place, drawn.view, chart.params);
+    };
+    let waiting;
+    new ResizeObserver(() => {
+      clearTimeout(waiting);
+      waiting = setTimeout(fit, 100);
+    }).observe(place);
+    return fit();
   };
 
   for (const figure of document.querySelectorAll("figure.empty")) {
@@ -58,7 +72,7 @@
   for (const figure of document.querySelectorAll("figure[data-chart]")) {
     draw(figure, charts[figure.dataset.chart]).catch((error) => {
       figure.classList.remove("drawn");
-      figure.querySelectorAll(".legend, .panels").forEach((part) => part.remove());
+      figure.querySelector(".chart").remove();
       console.error(error);
     });
   }

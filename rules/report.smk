@@ -94,15 +94,15 @@ rule figures:
         provenance=PROVENANCE,
         layers=networks(LAYERS, study["variants"]),
     output:
-        **{
-            name: report(
+        figures=[
+            report(
                 f"{REPORT}/figures/{name}.svg",
                 caption=f"../report/captions/{name}.rst",
                 category="Figures",
                 labels={"figure": name.replace("_", " ")},
             )
             for name in FIGURES
-        },
+        ],
         png=[f"{REPORT}/figures/{name}.png" for name in FIGURES],
     log:
         f"{LOGS}/report/figures.log",
@@ -129,7 +129,7 @@ rule report:
         provenance=PROVENANCE,
         claims=CLAIMS,
         dataset=f"{BASE}/{layout.DATASET_SUMMARY}",
-        figures=[f"{REPORT}/figures/{name}.svg" for name in FIGURES],
+        figures=rules.figures.output.figures,
         # Their content is in the params; their dates mean nothing.
         templates=[
             ancient(workflow.source_path(f"../report/{path}")) for path in TEMPLATES
@@ -175,7 +175,7 @@ rule page:
         table=TABLE,
         provenance=PROVENANCE,
         layers=networks(LAYERS, study["variants"]),
-        figures=[f"{REPORT}/figures/{name}.svg" for name in FIGURES],
+        figures=rules.figures.output.figures,
         # Their content is in the params; their dates mean nothing.
         template=ancient(workflow.source_path("../report/report.html.j2")),
         style=ancient(workflow.source_path("../report/report.css")),

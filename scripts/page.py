@@ -10,6 +10,7 @@ from sparsecnn.analysis.layer_errors import read_layer_errors
 from sparsecnn.analysis.results import read_results
 from sparsecnn.artifacts import Origin, write_text
 from sparsecnn.job import run_job
+from sparsecnn.report.chart_parts import on_page
 from sparsecnn.report.charts import study_charts
 from sparsecnn.report.html import render_page
 from sparsecnn.report.language import speaking
@@ -39,7 +40,7 @@ def main(
     tables = [table, *layers, *([diagnostics] if diagnostics else [])]
     read_record(provenance, origins["provenance"], tables)
     links = relative_links(figures, pages[0])
-    results, errors = read_results(table), [read_layer_errors(path) for path in layers]
+    results, errors = read_results(table), read_layer_errors(layers)
     measured = read_diagnostics(diagnostics) if diagnostics else None
     words = {catalogue.stem: catalogue for catalogue in catalogues}
     for language, report, page in zip(settings["report"]["language"], reports, pages, strict=True):
@@ -54,7 +55,7 @@ def main(
                 style=style.read_text(encoding="utf-8"),
                 script=script.read_text(encoding="utf-8"),
                 figures={links[figure.stem]: figure.read_bytes() for figure in figures},
-                charts={links[n]: c.as_json() if c else None for n, c in charts.items()},
+                charts={links[n]: on_page(c) if c else None for n, c in charts.items()},
                 language=language,
             )
         write_text(page, text)

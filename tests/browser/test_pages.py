@@ -6,10 +6,15 @@ import re
 import pytest
 
 from conftest import ARTIFACTS, LABEL
+from sparsecnn.report.chart_parts import on_page, picture
+from sparsecnn.report.charts import budgets_chart
+from sparsecnn.report.html import render_page
+from unit.study_example import ROOT, results
 
 pytestmark = pytest.mark.browser
 
-PANELS = "figure[data-chart] .panel svg.marks"
+CHARTS = "figure[data-chart] .chart svg.marks"
+POINTS = "path[aria-roledescription='point']"
 
 
 @pytest.fixture
@@ -20,7 +25,7 @@ def report(project):
 def drawn(page):
     """The page with all its charts drawn."""
     expected = page.locator("figure[data-chart]").count()
-    page.wait_for_function(f"document.querySelectorAll('.legend li').length >= {expected}")
+    page.wait_for_function(f'document.querySelectorAll("{CHARTS}").length === {expected}')
     assert page.locator("figure.drawn").count() == expected > 0
     return page
 
@@ -29,12 +34,46 @@ def drawn(page):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_charts_are_drawn_and_nothing_is_wider_than_the_page(visit, report, width, theme):
     page = drawn(visit(report, width, theme))
-    assert page.locator(PANELS).count() >= 3
-    for panel in page.locator(PANELS).all():
-        assert panel.locator("path[aria-roledescription='point']").count() > 0
+    assert page.locator(CHARTS).count() >= 3
+    for chart in page.locator(CHARTS).all():
+        assert chart.locator(POINTS).count() > 0
+        box = chart.bounding_box()
+        assert 0 < box["x"] < box["x"] + box["width"] <= width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"report-{width}-{theme}.png", full_page=True)
+
+
+def places(figure):
+    """Where the titles of a figure's panels are."""
+    boxes = [title.bounding_box() for title in figure.locator(".role-title-text").all()]
+    return [(round(box["x"]), round(box["y"])) for box in boxes]
+
+
+@pytest.mark.parametrize("wide_first", [True, False])
+def test_panels_stand_side_by_side_or_one_below_the_other(visit, tmp_path, wide_first):
+    """In a chart of two panels; when the window's width changes, they move."""
+    chart = budgets_chart(results(regimes={"fully_trained": {"vgg16": 5, "resnet18": 5}}))
+    parts = {n: (ROOT / "report" / f"report.{n}").read_text() for n in ("html.j2", "css", "js")}
+    text = render_page(
+        "![Curve](a.svg)",
+        parts["html.j2"],
+        style=parts["css"],
+        script=parts["js"],
+        figures={"a.svg": picture(chart)[0].encode()},
+        charts={"a.svg": on_page(chart)},
+    )
+    (tmp_path / "page.html").write_text(text)
+    widths = [1280, 390] if wide_first else [390, 1280]
+    page = drawn(visit(tmp_path / "page.html", widths[0]))
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(1000)
+        (left, top), (right, beside), *others = places(page.locator("figure"))
+        assert len(others) == 2
+        assert (left < right, top == beside) if width > 390 else (left == right, top < beside)
+        assert page.locator(CHARTS).bounding_box()["width"] > 0.8 * min(width - 40, 900)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -53,7 +92,7 @@ def test_pointing_at_a_mark_shows_exact_numbers_seeds_and_folder(visit, project,
     with (project / "results/tiny/metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["variant"] == "magnitude"]
     figure = page.locator("figure[data-chart$='accuracy.svg']")
-    marks = figure.locator("path[aria-roledescription='point'][aria-label*='magnitude']")
+    marks = figure.locator(f"{POINTS}[aria-label*='magnitude'][aria-label*='mean']")
     marks.last.hover(force=True)
     tooltip = page.locator("#vg-tooltip-element")
     tooltip.wait_for(state="visible")
@@ -75,29 +114,45 @@ def test_pointing_at_a_mark_shows_exact_numbers_seeds_and_folder(visit, project,
 def test_pointing_at_a_diagnosis_shows_what_was_measured(visit, report, name, said):
     page = drawn(visit(report))
     figure = page.locator(f"figure[data-chart$='{name}.svg']")
-    figure.locator("path[aria-roledescription='point']").last.hover(force=True)
+    figure.locator(POINTS).last.hover(force=True)
     tooltip = page.locator("#vg-tooltip-element")
     tooltip.wait_for(state="visible")
     assert re.search(said, tooltip.inner_text()), tooltip.inner_text()
     assert "results/tiny/custom_cnn/small/epochs-1/seed-" in tooltip.inner_text()
 
 
-def test_a_legend_hides_and_shows_its_series(visit, report):
+def test_a_legend_shows_series_alone_by_mouse_and_keyboard(visit, report):
     page = drawn(visit(report))
     figure = page.locator("figure[data-chart$='accuracy.svg']")
-    marks = figure.locator("path[aria-roledescription='point'][aria-label*='magnitude']")
-    before = marks.count()
-    button = figure.get_by_role("button", name="magnitude")
-    button.click()
-    assert button.get_attribute("aria-pressed") == "false"
-    page.wait_for_function("""() => document.querySelectorAll(
-        "figure[data-chart$='accuracy.svg'] path[aria-label*='magnitude']").length === 0""")
-    button.click()
-    page.wait_for_function(
-        """n => document.querySelectorAll("figure[data-chart$='accuracy.svg'] "
-        + "path[aria-roledescription='point'][aria-label*='magnitude']").length === n""",
-        arg=before,
-    )
+
+    def shown():
+        labels = [mark.get_attribute("aria-label") for mark in figure.locator(POINTS).all()]
+        return {re.search(r"variant: (\w+)", label)[1] for label in labels}
+
+    def until(*names):
+        for _ in range(100):
+            if shown() == {*names}:
+                return
+            page.wait_for_timeout(50)
+        assert shown() == {*names}
+
+    every = shown()
+    assert {"dense", "magnitude"} < every
+    magnitude = figure.get_by_role("button", name="magnitude")
+    magnitude.click()
+    until("magnitude")
+    assert magnitude.get_attribute("aria-pressed") == "true"
+    dense = figure.get_by_role("button", name="dense")
+    assert dense.get_attribute("aria-pressed") == "false"
+    dense.focus()
+    page.keyboard.press("Enter")
+    until("magnitude", "dense")
+    assert dense.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Space")
+    until("magnitude")
+    magnitude.click()
+    until(*every)
+    assert magnitude.get_attribute("aria-pressed") == "false"
 
 
 def test_tables_are_sorted_by_mouse_and_keyboard(visit, report):
@@ -181,5 +236,5 @@ def test_snakemakes_report_is_a_finished_site(visit, project):
             page.locator("tr").filter(has_text=entry).wait_for()
     page.locator("tr").filter(has_text="page").locator("a").first.click()
     shown = page.frame_locator("iframe")
-    shown.locator(PANELS).first.wait_for()
+    shown.locator(CHARTS).first.wait_for()
     assert "Pruning after training" in shown.locator("h1").inner_text()

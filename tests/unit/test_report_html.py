@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from study_example import ROOT, ablation_config, ablation_results, ablation_values, report, results
 
+from sparsecnn.report.chart_parts import on_page
 from sparsecnn.report.charts import accuracy_chart
 from sparsecnn.report.html import render_page
 from sparsecnn.report.text import escaped, table
@@ -61,7 +62,7 @@ def body(markdown, **other):
 def test_every_cell_and_anchor_of_the_markdown_is_in_the_page(table):
     markdown = report(table)
     found = Page(page(markdown))
-    rows = [line for line in markdown.splitlines() if line.startswith("| ")]
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
     rules = [line for line in markdown.splitlines() if re.fullmatch(r"\|[ :|-]+\|", line)]
     assert len(found.all("tr")) == len(rows) - len(rules)
     ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
@@ -129,7 +130,7 @@ def test_details_of_the_template_work():
 
 def test_a_figure_is_its_chart_or_its_picture_or_says_that_it_is_empty():
     markdown = f"![A & b]({LINK})"
-    chart = accuracy_chart(results()).as_json()
+    chart = on_page(accuracy_chart(results()))
     drawn = Page(page(markdown, {LINK: SVG}, {LINK: chart}))
     assert drawn.all("figure") == [{"data-chart": LINK}]
     assert drawn.all("img")[0]["alt"] == "A & b"
@@ -141,7 +142,7 @@ def test_a_figure_is_its_chart_or_its_picture_or_says_that_it_is_empty():
 
 
 def test_nothing_is_loaded_and_the_same_report_has_the_same_bytes():
-    charts = {LINK: accuracy_chart(results()).as_json()}
+    charts = {LINK: on_page(accuracy_chart(results()))}
     source = page(report(results()), {LINK: SVG}, charts)
     assert source == page(report(results()), {LINK: SVG}, charts)
     found = Page(source)

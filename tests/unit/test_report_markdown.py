@@ -324,7 +324,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
         "magnitude": {"method": "magnitude"},
         "sparsegpt": {"method": "sparsegpt"},
     }
-    script("figures")(table, sources, layers, *figures, options, origins)
+    script("figures")(table, sources, layers, figures, options, origins)
     config = {
         "study": "example",
         "models": {"vgg16": {"width": 0.25}},

@@ -10,6 +10,9 @@ import pandas as pd
 from sparsecnn.analysis.comparisons import drop_terms, weigh
 from sparsecnn.analysis.results import Results, read_results, results_of
 from sparsecnn.analysis.statistics import Estimate
+from sparsecnn.artifacts import write_text
+from sparsecnn.report.chart_parts import picture
+from sparsecnn.report.charts import budgets_chart
 from sparsecnn.report.text import signed, signed_interval, table
 from sparsecnn.study.config import DENSE
 
@@ -48,7 +51,8 @@ def main() -> None:
     print(table(pd.DataFrame(rows, columns=["Epochs", "Dense (%)", *results.variants])))
     print("\nLost more after 30 epochs than after so many, in points:\n")
     print(table(pd.DataFrame(changes, columns=["Epochs", *results.variants])))
-    save_svg(draw_budgets(results), HERE / "figures" / "curve.svg")
+    svg, _ = picture(budgets_chart(results))
+    write_text(HERE / "figures" / "curve.svg", svg)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from sparsecnn.analysis.comparisons import drop_terms, weigh
 from sparsecnn.analysis.judging import judge
 from sparsecnn.analysis.results import Cell, Results, read_results, results_of
 from sparsecnn.analysis.statistics import Estimate
+from sparsecnn.artifacts import write_text
+from sparsecnn.report.chart_parts import picture
+from sparsecnn.report.charts import accuracy_chart
 from sparsecnn.report.claims import evidence
 from sparsecnn.report.tables import claims_table
 from sparsecnn.report.text import signed, signed_interval, table
@@ -79,7 +82,8 @@ def main() -> None:
         print(f"Lost more at 6 epochs than at 2, in points:\n\n{changes(results)}\n")
         for claim in claims:
             print(f"{claim['number']}. {evidence(claim)}\n")
-    save_svg(draw_accuracy(together(old, new)), HERE / "figures" / "pooled.svg")
+    svg, _ = picture(accuracy_chart(together(old, new)))
+    write_text(HERE / "figures" / "pooled.svg", svg)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,43 @@
-"""What the interactive charts are made of: looks, marks, scales, axes, tooltips, panels."""
+"""What charts are made of: looks and legends, axes and tooltips, panels, and their pictures.
 
-import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import product
+A chart is drawn by report.js in a page, and by `picture` as the SVG and PNG beside the report.
+Clicking entries of a legend shows what they stand for alone.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import altair as alt
-import numpy as np
+import pandas as pd
+from vl_convert import svg_to_png, vegalite_to_svg
 
-from sparsecnn.analysis.comparisons import accuracy, drop
-from sparsecnn.analysis.diagnostics import Measurement
-from sparsecnn.analysis.results import Cell, Results, Row
-from sparsecnn.analysis.statistics import Estimate
-from sparsecnn.report.appearance import COLOURS, DROPS, limits, whisker
-from sparsecnn.report.language import N_, ngettext
+from sparsecnn.analysis.results import Results
 from sparsecnn.report.language import gettext as _
 from sparsecnn.study.config import DENSE
-from sparsecnn.study.layout import network_folder
 
 INK = "currentColor"
-PAGE = "var(--page, white)"
-CIRCLE = "M1,0A1,1,0,1,1,-1,0A1,1,0,1,1,1,0Z"
-SQUARE = "M-.9,-.9H.9V.9H-.9Z"
-_SHAPES = (
-    SQUARE,
-    "M0,-1.1L1.1,.9H-1.1Z",
-    "M0,-1.25L1,0L0,1.25L-1,0Z",
-    "M0,1.1L1.1,-.9H-1.1Z",
-    "M-.4,-1.1H.4V-.4H1.1V.4H.4V1.1H-.4V.4H-1.1V-.4H-.4Z",
+PAPER = alt.ExprRef("paper")
+"""What is behind a chart: open marks are filled with it."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F3F")
+"""Of Okabe & Ito, which the colour-blind tell apart; brown for yellow, too pale on white."""
+SHAPES = (
+    "square",
+    "triangle-up",
+    "diamond",
+    "triangle-down",
+    "cross",
     "M0,-.57L.57,-1.13L1.13,-.57L.57,0L1.13,.57L.57,1.13L0,.57L-.57,1.13L-1.13,.57L-.57,0"
     "L-1.13,-.57L-.57,-1.13Z",
     "M0,-1.1L1.05,-.34L.65,.89H-.65L-1.05,-.34Z",
 )
+_DROPS = (-30, -10, -3, -1, 0, 1, 3, 10, 30, 60)
+_ROOM = 900
+"""Width of a picture in pixels: a page of text shows it without shrinking its letters much."""
+_FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+"""Of pictures. vl-convert brings the first, so that they are the same on every machine."""
+_CLIP = re.compile(r"""(?<=[#"])clip\d+(?=[)"])""")
 _Channel = TypeVar("_Channel", alt.X, alt.Y)
 
 
@@ -42,204 +47,184 @@ class Look(NamedTuple):
     series: str
     colour: str
     shape: str
-    """An SVG path within -1 and 1."""
+    """A name of Vega's, or an SVG path within -1 and 1."""
     filled: bool = True
 
 
-@dataclass(frozen=True)
-class Chart:
-    """An interactive chart. Each panel is a Vega-Lite specification as wide as its container.
+class Grid(NamedTuple):
+    """How panels are laid out: in as many columns as there is room for. Lengths are in pixels."""
 
-    A panel hides what its parameter `hidden` holds, a list of names from the legend.
+    most: int
+    """Columns."""
+    narrowest: int
+    """What a panel with its axis needs to be readable."""
+    height: int
+    """Of a panel without its axis."""
+    beside: int = 86
+    """Width of the axis, and of the gap to the next panel."""
+    widest: int = 600
+
+
+def paneled(
+    points: pd.DataFrame,
+    layers: Callable[[pd.DataFrame], Sequence[alt.Chart]],
+    grid: Grid,
+    legends: Mapping[str, str],
+) -> alt.ConcatChart:
+    """A chart of a panel for each value of the column `panel` of `points`, which is its title.
+
+    Parameters
+    ----------
+    layers
+        Of a panel with these points, from back to front.
+    legends
+        The fields that the reader can choose by, and the layer that the legend of each belongs to.
     """
-
-    legend: Sequence[Look]
-    panels: Sequence[Mapping[str, Any]]
-    width: int
-    """Pixels that a panel needs to be readable."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, for the page's script."""
-        looks = [look._asdict() for look in self.legend]
-        return {"legend": looks, "panels": list(self.panels), "width": self.width}
-
-
-class Measured(NamedTuple):
-    """One quantity of networks and variants: estimates of its mean, and the values of the seeds."""
-
-    estimates: Mapping[tuple[Cell, str], Estimate]
-    seeds: Mapping[tuple[Cell, str], Sequence[float]]
-
-    def whisker(self, cell: Cell, variant: str) -> tuple[float, float]:
-        """The interval that is drawn, as in the figures."""
-        return whisker(self.estimates[cell, variant], self.seeds[cell, variant])
-
-    def ends(self, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
-        """The limits of an axis, as in the figures, not below `low` nor above `high`."""
-        whiskers = [self.whisker(*key) for key in self.seeds]
-        bottom, top = limits(whiskers, self.seeds.values())
-        return max(bottom, low), min(top, high)
+    titles = list(points["panel"].unique())
+    grid = grid._replace(narrowest=max(grid.narrowest, *map(pixels, titles)))
+    columns = max(1, min(grid.most, _ROOM // grid.narrowest))
+    width = min(_ROOM // columns, grid.widest) - grid.beside
+    panels = [
+        alt.layer(*layers(points[points["panel"] == title])).properties(
+            title=title, width=width, height=grid.height
+        )
+        for title in titles
+    ]
+    of_legends = ("stroke", "fill", "shape", "strokeDash", "size")
+    shared = alt.Resolve(scale=dict.fromkeys(of_legends, "shared"))
+    layout: dict[str, Any] = {"columns": columns, "spacing": 20, "usermeta": grid._asdict()}
+    chart: alt.ConcatChart = alt.concat(*panels, resolve=shared, **layout)
+    named = [str(layer.name) for layer in chart.concat[0].layer]  # Altair adds the panel's number
+    chart.params = [
+        alt.TopLevelSelectionParameter(
+            name=f"chosen_{field}",
+            select=alt.PointSelectionConfig(type="point", fields=[field], toggle="true"),
+            bind="legend",
+            views=[next(name for name in named if name.startswith(layer))],
+        )
+        for field, layer in legends.items()
+    ]
+    return chart
 
 
-def accuracies(results: Results, variants: Sequence[str]) -> Measured:
-    """Top-1 accuracies of every network."""
-    keys = list(product(results.cells, variants))
-    return Measured(
-        {key: accuracy(results, *key) for key in keys}, {key: results.top1(*key) for key in keys}
-    )
+def chosen(field: str = "series") -> alt.ParameterPredicate:
+    """The filter by what the reader has chosen in the legend of this field; at first, all."""
+    return alt.ParameterPredicate(param=f"chosen_{field}")
 
 
-def drops(results: Results, cells: Sequence[Cell], variants: Sequence[str]) -> Measured:
-    """Accuracies lost to pruning."""
-    keys = list(product(cells, variants))
-    return Measured(
-        {key: drop(results, *key) for key in keys},
-        {key: [row.drop for row in results.of(*key)] for key in keys},
-    )
+def on_page(chart: alt.ConcatChart) -> dict[str, Any]:
+    """The specification that report.js fits into its place on a page."""
+    spec: dict[str, Any] = chart.to_dict()
+    return spec | {"config": _style("system-ui, sans-serif", None, "var(--page, white)")}
+
+
+def picture(chart: alt.ConcatChart | None) -> tuple[str, bytes]:
+    """SVG, black on white, and PNG of twice as many pixels; the same chart gives the same bytes.
+
+    None, a chart of nothing, gives a picture that says so.
+    """
+    empty = alt.Chart(alt.InlineData(values=[{}])).properties(width=_ROOM // 2, height=60)
+    shown = chart or empty.mark_text(text=_("There is nothing to show here."), fill=INK)
+    spec = shown.to_dict() | {"config": _style(_FONT, "white", "white")}
+    version = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
+    svg = vegalite_to_svg(spec, vl_version=version).replace(INK, "black")
+    clips = list(dict.fromkeys(_CLIP.findall(svg)))  # numbered since the process began
+    svg = _CLIP.sub(lambda found: f"clip{clips.index(found[0])}", svg)
+    return svg, svg_to_png(svg, scale=2)
+
+
+def _style(font: str, background: str | None, paper: str) -> dict[str, Any]:
+    """Configuration of charts; their ink is the colour of the text around them."""
+    ink = {f"{part}Color": INK for part in ("domain", "grid", "label", "tick", "title")}
+    pale = {"domainOpacity": 0.5, "gridOpacity": 0.14, "tickOpacity": 0.5}
+    size = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    entry = {"labelColor": INK, "labelFontSize": 13, "labelLimit": 0}
+    apart = {"columnPadding": 18, "rowPadding": 7, "offset": 12}
+    rows = {"top": {"anchor": "start", "direction": "vertical", "margin": 8}}
+    return {
+        "background": background,
+        "font": font,
+        "axis": ink | pale | size,
+        "axisX": {"labelPadding": 5},
+        "axisY": {"minExtent": 42},
+        "legend": entry | apart | {"symbolSize": 90, "symbolOpacity": 1, "layout": rows},
+        "params": [{"name": "paper", "value": paper}, {"name": "room", "value": _ROOM}],
+        "text": {"fontSize": 12},
+        "title": {"color": INK, "fontSize": 13, "anchor": "start", "frame": "group", "offset": 10},
+        "view": {"stroke": None},
+    }
+
+
+def pixels(text: str) -> int:
+    """About how wide a text is; Chinese, Japanese and Korean letters are as wide as two others."""
+    return sum(15 if unicodedata.east_asian_width(letter) in "FW" else 7 for letter in text)
 
 
 def look_of(results: Results, variant: str) -> Look:
-    """The colour and the marker of a variant, as in the figures."""
+    """The colour and the marker of a variant, the same in all figures of a study."""
     if variant == DENSE:
-        return Look(DENSE, INK, CIRCLE)
-    index = results.variants.index(variant)
-    return Look(variant, COLOURS[index % len(COLOURS)], _SHAPES[index % len(_SHAPES)])
+        return Look(DENSE, INK, "circle")
+    lap, index = divmod(results.variants.index(variant), len(COLOURS))
+    return Look(variant, COLOURS[index], SHAPES[(index + lap) % len(SHAPES)])
 
 
-def mean_point(
-    results: Results,
-    cell: Cell,
-    variant: str,
-    measured: Measured,
-    series: str,
-) -> dict[str, Any]:
-    """A mark for a mean, and what is said of it: its interval, every seed, the folder."""
-    found, values = measured.estimates[cell, variant], measured.seeds[cell, variant]
-    rows = results.of(cell, variant)
-    low, high = measured.whisker(cell, variant)
-    point: dict[str, Any] = {"series": series, "value": found.value, "low": low, "high": high}
-    if series != variant:
-        point["variant"] = variant
-    if found.sd is not None:
-        point["mean"] = f"{found.value:.3f} ± {found.sd:.3f}"
-    interval = _("{low} to {high}").format(low=f"{found.low:.3f}", high=f"{found.high:.3f}")
-    point["95 % interval"] = interval
-    point |= {f"seed {row.seed}": value for row, value in zip(rows, values, strict=True)}
-    return point | {"folder": folder_of(rows)}
-
-
-def error_points(
-    series: str, names: Sequence[str], errors: Mapping[int, Sequence[float]], folder: str
-) -> list[dict[str, Any]]:
-    """Marks for the errors of layers along depth, which `errors` holds by seed; means of them.
-
-    What is not above zero has no place on a logarithmic axis: the line has a gap there, after which
-    another `part` of it begins.
-    """
-    points, part = [], 0
-    for i, mean in enumerate(np.mean(list(errors.values()), axis=0)):
-        if not mean > 0:
-            part += 1
-            continue
-        name = {"layer": names[i]} if names else {}
-        seeds = {f"seed {seed}": f"{100 * own[i]:.4g} %" for seed, own in errors.items()}
-        mean_of = {"mean": f"{100 * mean:.4g} %"} if len(errors) > 1 else {}
-        point = {"depth": i + 1, "series": series, "value": float(mean), "part": part, **name}
-        points.append(point | mean_of | seeds | {"folder": folder})
-    return points
-
-
-def folder_of(rows: Sequence[Row] | Sequence[Measurement]) -> str:
-    """The folder of a network; of several seeds, as a shell's braces abbreviate them."""
-    seeds = [str(seed) for seed in dict.fromkeys(row.seed for row in rows)]
-    name = network_folder(asdict(rows[0]))
-    if len(seeds) > 1:
-        name = name.replace(f"/seed-{seeds[0]}/", f"/seed-{{{','.join(seeds)}}}/")
-    return f"results/{rows[0].study}/{name}"
-
-
-_PLACES = ("slot", "value", "low", "high", "part", "x", "y")
-"""What only says where a mark stands."""
-_TITLES = {
-    "95 % interval": N_("95 % interval"),
-    "depth": N_("depth"),
-    "epochs": N_("epochs"),
-    "error": N_("error"),
-    "folder": N_("folder"),
-    "its error": N_("its error"),
-    "its first order": N_("its first order"),
-    "its second order": N_("its second order"),
-    "layer": N_("layer"),
-    "mean": N_("mean"),
-    "measured": N_("measured"),
-    "network": N_("network"),
-    "pruning": N_("pruning"),
-    "quadratic model": N_("quadratic model"),
-    "regime": N_("regime"),
-    "seed": N_("seed"),
-    "value": N_("value"),
-    "variant": N_("variant"),
-}
-
-
-def tooltips(points: Sequence[Mapping[str, Any]]) -> list[alt.Tooltip]:
-    """Everything the points say, in their order; one seed's `value` is what it was measured as."""
-    names = list(dict.fromkeys(key for point in points for key in point))
-    kept = [name for name in names if name not in _PLACES or ("seed" in names and name == "value")]
-    series = _("groups, batch norm") if "variant" in names else _("variant")
-    titles = {"series": series} | {name: _title(name) for name in kept if name != "series"}
-    return [alt.Tooltip(field=name, type="nominal", title=titles[name]) for name in kept]
-
-
-def _title(name: str) -> str:
-    if name.startswith("seed "):
-        return _("seed {seed}").format(seed=name.removeprefix("seed "))
-    return _(_TITLES[name])
-
-
-def over(points: Sequence[Mapping[str, Any]]) -> alt.Chart:
-    """A chart of these points, without marks."""
-    return alt.Chart(alt.InlineData(values=list(points)))
-
-
-def visible(*fields: str) -> str:
-    """The filter of what the legend does not hide, where its entries are values of `fields`."""
-    return " && ".join(f"indexof(hidden, datum.{field}) < 0" for field in fields)
+def legend(names: Sequence[str], **options: Any) -> alt.Legend:
+    """A legend of these names above the panels, in as many columns as there is room for."""
+    columns = f"max(1, floor(room / {40 + max(map(pixels, names))}))"
+    return alt.Legend(title=None, orient="top", columns=alt.ExprRef(columns), **options)
 
 
 def strokes(looks: Sequence[Look]) -> alt.Stroke:
     """The colours of lines and outlines."""
-    domain, range_ = [look.series for look in looks], [look.colour for look in looks]
-    return alt.Stroke("series:N", scale=alt.Scale(domain=domain, range=range_), legend=None)
+    return alt.Stroke("series:N", **_scaled(looks, [look.colour for look in looks]))
 
 
 def fills(looks: Sequence[Look]) -> alt.Fill:
     """The colours inside of marks and of bands."""
-    domain = [look.series for look in looks]
-    range_ = [look.colour if look.filled else PAGE for look in looks]
-    return alt.Fill("series:N", scale=alt.Scale(domain=domain, range=range_), legend=None)
+    colours = [look.colour if look.filled else PAPER for look in looks]
+    return alt.Fill("series:N", **_scaled(looks, colours))
 
 
 def markers(base: alt.Chart, looks: Sequence[Look], size: int) -> alt.Chart:
     """The marks of the points of `base`, `size` square pixels large."""
-    domain, shapes = [look.series for look in looks], [look.shape for look in looks]
-    drawn: alt.Chart = base.mark_point(size=size, strokeWidth=1.5, opacity=1).encode(
-        stroke=strokes(looks),
-        fill=fills(looks),
-        shape=alt.Shape("series:N", scale=alt.Scale(domain=domain, range=shapes), legend=None),
-    )
-    return drawn
+    shape = alt.Shape("series:N", **_scaled(looks, [look.shape for look in looks]))
+    marks: alt.Chart = base.mark_point(size=size, strokeWidth=1.5, opacity=1)
+    marks = marks.encode(stroke=strokes(looks), fill=fills(looks), shape=shape)
+    marks.name = "markers"
+    return marks
 
 
-def rule_at(value: float, axis: str, name: str = "") -> alt.Chart:
-    """A line across the panel; dotted if it has a name."""
+def _scaled(looks: Sequence[Look], values: Sequence[Any]) -> dict[str, Any]:
+    names = [look.series for look in looks]
+    return {"scale": alt.Scale(domain=names, range=list(values)), "legend": legend(names)}
+
+
+def over(points: pd.DataFrame) -> alt.Chart:
+    """A chart of these points, without marks; what a row lacks is left out of its point."""
+    rows = points.astype(object).to_dict("records")
+    values = [{k: v for k, v in row.items() if v == v} for row in rows]
+    return alt.Chart(alt.InlineData(values=values))
+
+
+def rule_at(value: float, axis: str, name: str = "") -> list[alt.Chart]:
+    """A line across the panel; if it has a name, it is dotted."""
+    rule = over(pd.DataFrame([{"value": value, "is": f"{name} {value:g}".strip()}]))
+    rule = rule.encode(alt.X("value:Q") if axis == "x" else alt.Y("value:Q"))
+    said = alt.Tooltip(field="is", type="nominal", title=_("line at"))
     dash = [2, 3] if name else [1, 0]
-    rule = over([{"value": value, "is": f"{name} {value:g}".strip()}])
-    place = alt.X("value:Q") if axis == "x" else alt.Y("value:Q")
-    tooltip = alt.Tooltip(field="is", type="nominal", title=_("line at"))
-    mark = rule.mark_rule(stroke=INK, opacity=0.55, strokeDash=dash, aria=False)
-    drawn: alt.Chart = mark.encode(place, tooltip=tooltip)
-    return drawn
+    line = rule.mark_rule(stroke=INK, opacity=0.55, strokeDash=dash, aria=False)
+    text = rule.mark_text(text=name, fill=INK, align="left", baseline="bottom", dx=3, aria=False)
+    return [line.encode(tooltip=said), *([text.encode(x=alt.value(0))] if name else [])]
+
+
+def tooltips(points: pd.DataFrame, **titles: str) -> list[alt.Tooltip]:
+    """What is said of a point: these columns, then its mean, interval, seeds and folder."""
+    own = {"mean": _("mean"), "95 % interval": _("95 % interval")}
+    for name in points.filter(regex="^seed ").columns:
+        own[name] = _("seed {seed}").format(seed=name.removeprefix("seed "))
+    titles |= {name: title for name, title in own.items() if name in points}
+    titles["folder"] = _("folder")
+    return [alt.Tooltip(field=name, type="nominal", title=title) for name, title in titles.items()]
 
 
 def accuracy_axis(ends: tuple[float, float]) -> alt.Y:
@@ -249,59 +234,11 @@ def accuracy_axis(ends: tuple[float, float]) -> alt.Y:
 
 
 def drop_axis(ends: tuple[float, float], channel: type[_Channel]) -> _Channel:
-    """The axis of drops in points, logarithmic beyond one."""
-    ticks = [tick for tick in DROPS if ends[0] <= tick <= ends[1] and tick == int(tick)]
-    scale = alt.Scale(type="symlog", constant=1, domain=list(ends), nice=False)
-    axis = alt.Axis(title=_("drop (points)"), values=ticks, labelOverlap=False)
+    """The axis of drops in points, with zero; it is logarithmic beyond one."""
+    low, high = min(ends[0], 0), max(ends[1], 0)
+    scale = alt.Scale(type="symlog", constant=1, domain=[low, high], nice=False, padding=5)
+    ticks = [tick for tick in _DROPS if low <= tick <= high]
+    # Where few of these are left the axis is almost linear, and Vega's ticks do.
+    fixed: dict[str, Any] = {"values": ticks, "tickCount": len(ticks)} if len(ticks) > 2 else {}
+    axis = alt.Axis(title=_("drop (points)"), labelOverlap=False, **fixed)
     return channel("value:Q", scale=scale, axis=axis)
-
-
-def depth_axis() -> alt.X:
-    """The axis of layers by depth."""
-    axis = alt.Axis(title=_("layer, by depth"), grid=False, tickMinStep=1, format="d")
-    return alt.X("depth:Q", scale=alt.Scale(nice=False, zero=False, padding=8), axis=axis)
-
-
-def error_axis(errors: Sequence[float]) -> alt.Y:
-    """The axis of relative errors, logarithmic, in percent."""
-    low, high = min(errors) / 1.3, max(errors) * 1.3
-    axis = alt.Axis(
-        title=_("relative output error"),
-        labelExpr="format(100 * datum.value, '~g') + ' %'",
-        values=_log_ticks(low, high),
-        labelOverlap=False,
-    )
-    return alt.Y("value:Q", scale=alt.Scale(type="log", domain=[low, high], nice=False), axis=axis)
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between the ends; where these are few, their doubles and fives too."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1,), (1, 2, 5)):
-        ticks = [step * 10.0**power for power in powers for step in steps]
-        ticks = [tick for tick in ticks if low <= tick <= high]
-        if len(ticks) > 2:
-            break
-    return ticks
-
-
-def epochs_of(number: int) -> str:
-    """How long a network was trained, in words."""
-    return ngettext("{number} epoch", "{number} epochs", number).format(number=number)
-
-
-def titled(network: str, epochs: int) -> str:
-    """The title of a panel on one network."""
-    return f"{network}, {epochs_of(epochs)}"
-
-
-def panel(layers: Collection[alt.Chart], title: str, height: int) -> dict[str, Any]:
-    """The specification of a panel of these layers, `height` pixels high without its axes."""
-    chart = (
-        alt.layer(*layers)
-        .add_params(alt.param(name="hidden", value=[]))
-        .properties(width="container", height=height, title=title, description=title)
-    )
-    spec: dict[str, Any] = chart.to_dict()
-    del spec["$schema"], spec["config"]
-    return spec

@@ -1,67 +1,69 @@
-"""The report's interactive charts: the numbers of the figures as Vega-Lite panels.
+"""The report's figures as charts: of accuracy and drop here, others in `layer_charts`.
 
-A chart is a legend and panels of one kind, which a page lays out as its width allows. Pointing at a
-mark shows its numbers as the tables have them, seed by seed, and the network's folder. Colours are
-those of the figures, but black: that is `currentColor`, the text's, in light pages and dark ones.
+Pointing at a mark shows its numbers as the tables have them, seed by seed, and the network's
+folder. A study of many variants has its first few alone in all but the ablation.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import pandas as pd
 
-from sparsecnn.analysis.ablation import Column, Ingredient, columns, largest_budget, shown
+from sparsecnn.analysis.ablation import Column, Ingredient, columns, shown
 from sparsecnn.analysis.curves import extremes
-from sparsecnn.analysis.diagnostics import Diagnostics
-from sparsecnn.analysis.layer_errors import LayerErrors, different
-from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.report.appearance import COLOURS
+from sparsecnn.analysis.results import Results
 from sparsecnn.report.chart_parts import (
-    CIRCLE,
+    COLOURS,
     INK,
-    SQUARE,
-    Chart,
+    PAPER,
+    Grid,
     Look,
-    Measured,
-    accuracies,
     accuracy_axis,
-    depth_axis,
+    chosen,
     drop_axis,
-    drops,
-    epochs_of,
-    error_axis,
-    error_points,
-    folder_of,
+    fills,
     look_of,
     markers,
-    mean_point,
     over,
-    panel,
+    paneled,
+    pixels,
     rule_at,
     strokes,
-    titled,
     tooltips,
-    visible,
 )
-from sparsecnn.report.curve_charts import budgets_chart
-from sparsecnn.report.diagnostic_charts import accumulation_chart, quadratic_model_chart
+from sparsecnn.report.labels import column_label, epochs_label, ingredient_label
 from sparsecnn.report.language import gettext as _
+from sparsecnn.report.layer_charts import (
+    NETWORK,
+    accumulation_chart,
+    folders,
+    layer_error_chart,
+    quadratic_model_chart,
+)
 from sparsecnn.study.config import DENSE
+
+_LEGEND = {"series": "markers"}
 
 
 def study_charts(
     results: Results,
-    layers: Sequence[LayerErrors],
+    errors: pd.DataFrame,
     rows: Sequence[Ingredient],
-    diagnostics: Diagnostics | None,
-) -> dict[str, Chart | None]:
-    """Every chart by the name of the figure it stands for; None where there is nothing to show."""
+    diagnostics: pd.DataFrame | None,
+) -> dict[str, alt.ConcatChart | None]:
+    """Every chart by the name of its figure; None where there is nothing to show.
+
+    `errors` are those of layers, as `read_layer_errors` gives them.
+    """
     ends = extremes(results)
     charts = {
         "budgets": budgets_chart(results),
         "accuracy": accuracy_chart(ends),
         "drop": drop_chart(ends),
-        "layer_error": layer_error_chart(ends, layers),
+        "layer_error": layer_error_chart(ends, errors),
         "ablation": ablation_chart(ends, rows),
     }
     if diagnostics is not None:
@@ -70,168 +72,213 @@ def study_charts(
     return charts
 
 
-def accuracy_chart(results: Results) -> Chart:
+def accuracy_chart(results: Results) -> alt.ConcatChart:
     """Top-1 accuracy per network by variant (dense first), one panel per regime."""
     variants = [DENSE, *shown(results)]
-    measured = accuracies(results, variants)
-    low, high = ends = measured.ends(0, 100)
-    lines = {_("chance"): results.chance} if low < results.chance < high else {}
-    return _networks(results, variants, measured, accuracy_axis(ends), lines)
+    low, high = ends = _limits(_means(results, "top1", variants), 0, 100)
+    seen = low < results.chance < high
+    lines = rule_at(results.chance, "y", _("chance")) if seen else []
+    return _networks(results, "top1", variants, accuracy_axis(ends), lines)
 
 
-def drop_chart(results: Results) -> Chart:
+def drop_chart(results: Results) -> alt.ConcatChart:
     """Accuracy lost to pruning per network by variant, one panel per regime.
 
-    Unlike the figure's, its axis is logarithmic beyond one point, so that small losses can be
-    told apart beside large ones.
+    The axis is logarithmic beyond one point, so that small losses can be told apart beside large
+    ones.
     """
-    measured = drops(results, results.cells, shown(results))
-    y = drop_axis(measured.ends(), alt.Y)
-    return _networks(results, shown(results), measured, y, {"": 0.0})
+    variants = shown(results)
+    y = drop_axis(_limits(_means(results, "drop", variants)), alt.Y)
+    return _networks(results, "drop", variants, y, rule_at(0, "y"))
 
 
-def layer_error_chart(results: Results, layers: Sequence[LayerErrors]) -> Chart | None:
-    """Relative output error along depth by variant, mean over seeds; a panel per network.
+def budgets_chart(results: Results) -> alt.ConcatChart:
+    """Accuracy and drop against epochs: of each network a panel for either, side by side.
 
-    None if no layer has an error that a logarithmic axis can show.
+    Lines are means over seeds, bands 95 % intervals (with two seeds: from seed to seed). The axis
+    of drops is logarithmic beyond one point.
     """
-    variants = different(shown(results), layers)
-    panels = {
-        cell: [
-            point for variant in variants for point in _layer_points(results, cell, variant, layers)
-        ]
-        for cell in results.cells
+    pruned = shown(results)
+    looks = [look_of(results, variant) for variant in (DENSE, *pruned)]
+    top1, lost = _means(results, "top1", [DENSE, *pruned]), _means(results, "drop", pruned)
+    axes = {
+        _("accuracy"): (accuracy_axis(_limits(top1, 0, 100)), []),
+        _("drop"): (drop_axis(_limits(lost), alt.Y), rule_at(0, "y")),
     }
-    values = [point["value"] for points in panels.values() for point in points]
-    if not values:
-        return None
-    looks = [look_of(results, variant) for variant in variants]
-    x, y = depth_axis(), error_axis(values)
-    specs = []
-    for cell, points in panels.items():
-        if not points:
-            continue
-        base = over(points).transform_filter(visible("series")).encode(x=x, y=y)
-        # A variant that left a layer dense has a gap there, where its line begins anew.
-        line = base.mark_line(strokeWidth=1.5)
-        line = line.encode(stroke=strokes(looks), detail=["series:N", "part:N"])
-        marks = markers(base, looks, size=50).encode(tooltip=tooltips(points))
-        specs.append(panel([line, marks], titled(str(cell), results.epochs(cell)), 190))
-    return Chart(looks, specs, 270)
+    found = zip(axes, (top1, lost), strict=True)
+    points = pd.concat([of.assign(quantity=quantity) for quantity, of in found])
+    points = points.assign(panel=points["model"].astype(str) + ", " + points["quantity"])
+
+    def layers(own: pd.DataFrame) -> list[alt.Chart]:
+        y, lines = axes[own["quantity"].iloc[0]]
+        return [*lines, *_curves(own, looks, y)]
+
+    grid = Grid(most=2, narrowest=340, height=180)
+    return paneled(points.sort_values("model", kind="stable"), layers, grid, _LEGEND)
 
 
-def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> Chart:
+def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatChart:
     """Accuracy lost to pruning by ingredient (down), one panel per network at the largest budget.
 
     Marker and colour tell the groups, its filling whether batch norm was re-estimated.
     """
-    cells, wide = largest_budget(results), columns(rows)
-    looks = [_column_look(wide, column) for column in wide]
-    labels = [row.label for row in rows]
-    lost = drops(results, cells, results.variants)
-    ends = [end for key in lost.seeds for end in (*lost.whisker(*key), *lost.seeds[key])]
-    x = drop_axis((min(*ends, 0) - 0.2, max(*ends, 1) * 1.2), alt.X)
-    whole = alt.Scale(paddingInner=0, paddingOuter=0)
-    y = alt.Y("pruning:N", sort=labels, scale=whole, axis=None)
+    wide = columns(rows)
+    labels = [_wrapped(ingredient_label(row)) for row in rows]
+    places = [
+        {"pruning": label, "slot": wide.index(column), "series": column_label(column)}
+        | {"variant": variant}
+        for label, row in zip(labels, rows, strict=True)
+        for column, variant in row.variants.items()
+    ]
+    lost = _means(results, "drop", results.variants).drop(columns="series")
+    lost = lost[lost["regime"] == results.regimes[-1]]
+    points = lost.assign(panel=_titles(lost, ", ")).merge(pd.DataFrame(places), on="variant")
+    reach = points.filter(regex="^(low|high|seed .*)$")
+    ends = min(reach.min(axis=None), 0) - 0.2, max(reach.max(axis=None), 1) * 1.2
+    x, looks = drop_axis(ends, alt.X), [_look_of_column(wide, column) for column in wide]
     # The upper part of each row is its label's, on a band.
-    offset = alt.YOffset("slot:Q", scale=alt.Scale(domain=[-2.1, len(wide) - 0.4]))
-    bands = over([{"pruning": label} for label in labels])
-    bands = bands.mark_rect(fill=INK, opacity=0.06, height=18, aria=False)
-    names = over([{"pruning": label} for label in labels]).mark_text(
-        align="left", baseline="top", dx=4, dy=5, fill=INK, limit={"expr": "width - 4"}
-    )
-    names = names.encode(x=alt.value(0), y=y.copy().bandPosition(0), text="pruning:N")
-    specs = []
-    for cell in cells:
-        points = [
-            {"pruning": label, "slot": k}
-            | mean_point(results, cell, row.variants[column], lost, series=str(column))
-            for label, row in zip(labels, rows, strict=True)
-            for k, column in enumerate(wide)
-            if column in row.variants
-        ]
-        base = over(points).transform_filter(visible("series")).encode(y=y, yOffset=offset)
-        whiskers = base.mark_rule(strokeWidth=1.4, opacity=0.7, clip=True).encode(
-            x=alt.X("low:Q"), x2="high:Q", stroke=strokes(looks)
+    bands = pd.DataFrame({"pruning": labels, "band": [18 + 14 * n.count("\n") for n in labels]})
+    tallest = int(bands["band"].max())
+    row = tallest + 12 * len(wide)
+    y = alt.Y("pruning:N", sort=labels, scale=alt.Scale(padding=0), axis=None)
+    slots = alt.Scale(domain=[-0.8 - tallest / 12, len(wide) - 0.4])
+    named: dict[str, Any] = {
+        "height": alt.ExprRef("datum.band"),
+        "yOffset": alt.ExprRef(f"(datum.band - {row}) / 2"),
+        "aria": False,
+    }
+    rects = over(bands).encode(y=y)
+    names = rects.mark_text(align="left", baseline="top", dx=4, dy=3, fill=INK, lineBreak="\n")
+    behind = [
+        *rule_at(0, "x"),
+        rects.mark_rect(fill=PAPER, opacity=1, **named),
+        rects.mark_rect(fill=INK, opacity=0.06, **named),
+        names.encode(x=alt.value(0), y=y.copy().bandPosition(0), text="pruning:N"),
+    ]
+    words = {"series": _("groups, batch norm"), "pruning": _("pruning"), "variant": _("variant")}
+
+    def layers(own: pd.DataFrame) -> list[alt.Chart]:
+        base = (
+            over(own)
+            .transform_filter(chosen())
+            .encode(y=y, yOffset=alt.YOffset("slot:Q", scale=slots))
         )
-        marks = markers(base.encode(x=x), looks, size=60).encode(tooltip=tooltips(points))
-        title = titled(cell.model, results.epochs(cell))
-        layers = [bands.encode(y=y), rule_at(0, "x"), whiskers, names, marks]
-        specs.append(panel(layers, title, len(rows) * (22 + 11 * len(wide))))
-    return Chart(looks, specs, 270)
+        whiskers = base.mark_rule(strokeWidth=1.4, opacity=0.7, clip=True)
+        whiskers = whiskers.encode(x=alt.X("low:Q"), x2="high:Q", stroke=strokes(looks))
+        marks = markers(base.encode(x=x), looks, size=60)
+        return [*behind, whiskers, marks.encode(tooltip=tooltips(own, **words))]
+
+    grid = Grid(most=len(results.models), narrowest=270, height=len(rows) * row, beside=20)
+    return paneled(points, layers, grid, _LEGEND)
 
 
 def _networks(
-    results: Results,
-    variants: Sequence[str],
-    measured: Measured,
-    y: alt.Y,
-    lines: Mapping[str, float],
-) -> Chart:
+    results: Results, column: str, variants: Sequence[str], y: alt.Y, lines: Sequence[alt.Chart]
+) -> alt.ConcatChart:
     """A panel per regime: networks across, variants side by side, seeds right of their mean."""
     looks = [look_of(results, variant) for variant in variants]
+    means, seeds = _means(results, column, variants), _seeds(results, column, variants)
+    points = pd.concat([means.assign(shift=-0.12 if len(seeds) else 0), seeds.assign(shift=0.25)])
+    slots = points["series"].map(variants.index) + points["shift"]
+    points = points.assign(slot=slots, network=_titles(points, "\n"), panel=points["regime"])
     offset = alt.XOffset("slot:Q", scale=alt.Scale(domain=[-0.7, len(variants) - 0.3]))
-    specs, most = [], 0
-    for regime in results.regimes:
-        cells = [cell for cell in results.cells if cell.regime == regime]
-        names = {cell: f"{cell.model}\n{epochs_of(results.epochs(cell))}" for cell in cells}
-        means, single = [], []
-        for cell in cells:
-            for k, variant in enumerate(variants):
-                place = {"network": names[cell]}
-                point = mean_point(results, cell, variant, measured, series=variant)
-                seeds = measured.seeds[cell, variant]
-                several = len(seeds) > 1
-                means.append(place | {"slot": k - 0.12 * several} | point)
-                values = zip(results.of(cell, variant), seeds, strict=True)
-                single += [
-                    place
-                    | {"slot": k + 0.25, "series": variant, "value": value, "seed": row.seed}
-                    | {"folder": folder_of([row])}
-                    for row, value in values
-                    if several
-                ]
-        x = alt.X(
-            "network:N",
-            sort=list(names.values()),
-            axis=alt.Axis(
-                title=None, labelAngle=0, labelExpr="split(datum.label, '\\n')", ticks=False
-            ),
+    words = {"series": _("variant"), "network": _("network")}
+
+    def layers(own: pd.DataFrame) -> list[alt.Chart]:
+        split: dict[str, Any] = {"labelExpr": "split(datum.label, '\\n')", "labelLimit": 0}
+        axis = alt.Axis(title=None, ticks=False, labelAngle=0, **split)
+        x = alt.X("network:N", sort=list(own["network"].unique()), axis=axis)
+        of_means, of_seeds = (
+            over(rows).transform_filter(chosen()).encode(x=x, xOffset=offset)
+            for rows in (own[own["seed"].isna()], own[own["seed"].notna()])
         )
-        base = over(means).transform_filter(visible("series"))
-        base = base.encode(x=x, xOffset=offset)
-        layers = [rule_at(value, "y", name) for name, value in lines.items()]
-        layers.append(
-            base.mark_rule(strokeWidth=1.8, clip=True).encode(
-                y=alt.Y("low:Q"), y2="high:Q", stroke=strokes(looks)
-            )
-        )
-        if single:
-            of_seeds = over(single).transform_filter(visible("series"))
-            of_seeds = of_seeds.encode(x=x, xOffset=offset, y=y)
-            layers.append(
-                of_seeds.mark_point(size=22, strokeWidth=1.2, fill="transparent").encode(
-                    stroke=strokes(looks), tooltip=tooltips(single)
-                )
-            )
-        layers.append(markers(base.encode(y=y), looks, size=70).encode(tooltip=tooltips(means)))
-        specs.append(panel(layers, regime, 260))
-        most = max(most, len(cells))
-    return Chart(looks, specs, 80 + 13 * most * len(variants))
+        whiskers = of_means.mark_rule(strokeWidth=1.8, clip=True)
+        whiskers = whiskers.encode(y=alt.Y("low:Q"), y2="high:Q", stroke=strokes(looks))
+        marks = markers(of_means.encode(y=y), looks, size=70)
+        marks = marks.encode(tooltip=tooltips(means, **words))
+        circles = of_seeds.mark_point(size=22, strokeWidth=1.2, fill="transparent")
+        said = tooltips(seeds, **words, seed=_("seed"), value=_("value"))
+        circles = circles.encode(y=y, stroke=strokes(looks), tooltip=said)
+        return [*lines, whiskers, marks, *([circles] if len(seeds) else [])]
+
+    network = max(13 * len(variants), *map(pixels, results.models))
+    narrowest = 90 + network * len(results.models)
+    grid = Grid(most=len(results.regimes), narrowest=narrowest, height=240)
+    return paneled(points, layers, grid, _LEGEND)
 
 
-def _layer_points(
-    results: Results, cell: Cell, variant: str, layers: Sequence[LayerErrors]
-) -> list[dict[str, Any]]:
-    network = (cell.model, *results.training(cell), variant)
-    found = [x for x in layers if (x.model, x.recipe, x.epochs, x.variant) == network]
-    if not found:
-        return []
-    errors = {x.seed: x.errors for x in found}
-    return error_points(variant, found[0].layers, errors, folder_of(results.of(cell, variant)))
+def _curves(points: pd.DataFrame, looks: Sequence[Look], y: alt.Y) -> list[alt.Chart]:
+    """Bands, lines and markers of one network against epochs."""
+    epochs = sorted(map(int, points["epochs"].unique()))
+    scale = alt.Scale(type="log", domain=[epochs[0], epochs[-1]], nice=False, padding=12)
+    axis = alt.Axis(title=_("epochs of training"), values=epochs, format="d", grid=False)
+    base = over(points).transform_filter(chosen())
+    base = base.encode(x=alt.X("epochs:Q", scale=scale, axis=axis), detail="series:N")
+    band = base.mark_area(opacity=0.18, clip=True, aria=False)
+    line = base.mark_line(strokeWidth=1.6, aria=False)
+    said = tooltips(points, series=_("variant"), regime=_("regime"), epochs=_("epochs"))
+    return [
+        band.encode(y=alt.Y("low:Q"), y2="high:Q", fill=fills(looks)),
+        line.encode(y=y, stroke=strokes(looks)),
+        markers(base.encode(y=y), looks, size=45).encode(tooltip=said),
+    ]
 
 
-def _column_look(wide: Sequence[Column], column: Column) -> Look:
+def _means(results: Results, column: str, variants: Sequence[str]) -> pd.DataFrame:
+    """A point for the mean of every network's `column`, and what is said of it.
+
+    Columns of `Results.estimates`; `low` and `high` as they are drawn: with two seeds, whose
+    t-interval would fill the axis, from seed to seed. Beside them texts, every seed, the folder.
+    """
+    found = results.estimates(column)
+    found = found[found["variant"].isin(variants)].drop(columns=["n", "basis"])
+    texts = found[["value", "sd", "low", "high"]].map("{:.3f}".format)
+    seeds = results.frame.pivot(index=NETWORK, columns="seed", values=column)
+    if len(results.seeds) > 1:
+        found["mean"] = texts["value"] + " ± " + texts["sd"]
+    interval = _("{low} to {high}")
+    found["95 % interval"] = [interval.format(**row) for row in texts.to_dict("records")]
+    found = found.join(seeds.rename(columns="seed {}".format), on=NETWORK)
+    if len(results.seeds) == 2:
+        both = found.filter(regex="^seed ")
+        found["low"], found["high"] = both.min(axis="columns"), both.max(axis="columns")
+    return found.assign(series=found["variant"].astype(str), folder=folders(results, found))
+
+
+def _seeds(results: Results, column: str, variants: Sequence[str]) -> pd.DataFrame:
+    """A point for every seed of these means; none if there is one seed."""
+    found = results.frame[results.frame["variant"].isin(variants)]
+    found = found[[*NETWORK, "recipe", "epochs", "seed", column]]
+    found = found.rename(columns={column: "value"})
+    found = found.assign(series=found["variant"].astype(str), folder=folders(results, found))
+    return found if len(results.seeds) > 1 else found[:0]
+
+
+def _limits(
+    means: pd.DataFrame, lowest: float = -math.inf, highest: float = math.inf
+) -> tuple[float, float]:
+    """Limits that hold every seed, and whiskers as far as they leave the points readable."""
+    seeds = means.filter(regex="^seed ")
+    low, high = seeds.min(axis=None), seeds.max(axis=None)
+    reach = max(0.5 * (high - low), 10.0)
+    bottom, top = max(means["low"].min(), low - reach), min(means["high"].max(), high + reach)
+    margin = 0.04 * (top - bottom)
+    return max(bottom - margin, lowest), min(top + margin, highest)
+
+
+def _titles(points: pd.DataFrame, between: str) -> list[str]:
+    """The network of each point, and how long it was trained."""
+    pairs = zip(points["model"], points["epochs"], strict=True)
+    return [f"{model}{between}{epochs_label(epochs)}" for model, epochs in pairs]
+
+
+def _wrapped(label: str) -> str:
+    """The label in lines that a narrow panel holds; an option is not broken."""
+    lines = textwrap.wrap(label.replace(" ", "\xa0").replace("\xa0+", " +"), 44)
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+def _look_of_column(wide: Sequence[Column], column: Column) -> Look:
     index = list(dict.fromkeys(c.layout for c in wide)).index(column.layout)
-    shape = (CIRCLE, SQUARE)[index % 2]
-    return Look(str(column), COLOURS[index % len(COLOURS)], shape, column.bn_recalibrated)
+    shape = ("circle", "square")[index % 2]
+    return Look(column_label(column), COLOURS[index % len(COLOURS)], shape, column.bn_recalibrated)
