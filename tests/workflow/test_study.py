@@ -92,7 +92,7 @@ def test_the_report_is_whole(finished):
     assert len(links) == 5
     for link in links:
         svg = (finished / "results/tiny/report" / link).read_text()
-        assert svg.lstrip().startswith("<?xml")
+        assert svg.startswith("<svg ")
     page = (finished / "results/tiny/report/report.html").read_text()
     assert re.findall(r'<figure data-chart="([^"]+)"', page) == links
     claims, _ = read_json(finished / "results/tiny/claims.json", "claims")
