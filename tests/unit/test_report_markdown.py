@@ -16,6 +16,7 @@ from study_example import (
     REFERENCE,
     ROOT,
     SPARSEGPT,
+    VARIANTS,
     diagnostics,
     metrics,
     published_results,
@@ -26,11 +27,9 @@ from study_example import (
 )
 
 from sparsecnn.analysis.judging import judge
-from sparsecnn.analysis.reference import differences
 from sparsecnn.analysis.results import Cell, results_of
 from sparsecnn.analysis.tables import write_csv
 from sparsecnn.artifacts import Manifest, Origin, read_json, write_json, write_table
-from sparsecnn.report import sentences
 from sparsecnn.report.markdown import left_dense, render
 from sparsecnn.report.tables import headline
 from sparsecnn.report.text import signed, table
@@ -121,11 +120,12 @@ def test_the_published_table_agrees_with_itself():
 
 def test_what_differs_from_the_reference_is_said_only_where_it_differs():
     def told(table):
-        return sentences.differences(differences(table, REFERENCE), 512)
+        section = report(table).partition("\n## Beside the reference")[2].partition("\n##")[0]
+        return re.findall(r"^- (.*)$", section, re.M)
 
     always = [
         "SparseGPT: `sparsegpt` here, an update with one static inverse Hessian there",
-        "calibration images: 512 as they are here, 1,024 augmented ones there",
+        "calibration images: 1,024 as they are here, 1,024 augmented ones there",
         "weights: of the last epoch here, of the best epoch on the test set there",
     ]
     assert told(published_results()) == always
@@ -249,11 +249,17 @@ def script(name):
 
 def test_each_recipe_in_use_is_described_with_the_regimes_it_trains():
     strong = Recipe(512, 0.4, nesterov=True, schedule="triangular", warmup=0.2, cutout=8)
-    config = {
-        "recipes": {"reference": asdict(Recipe()), "strong": asdict(strong), "unused": {}},
-        "regimes": {"a": {"recipe": "reference"}, "b": {"recipe": "strong"}},
-    }
-    words = sentences.trainings(config)
+    table = results()
+    recipes = {"reference": asdict(Recipe()), "strong": asdict(strong), "unused": {}}
+    config = {"recipes": recipes, "variants": {name: VARIANTS[name] for name in table.variants}}
+    epochs = dict.fromkeys(table.models, 5)
+    regimes = {"a": {"recipe": "reference"} | epochs, "b": {"recipe": "strong"} | epochs}
+
+    def trainings():
+        setup = report(table, settings=config | {"regimes": regimes}).partition("\n## Results")[0]
+        return dict(re.findall(r"^- \*\*(Training.*?)\.\*\* (.*)$", setup, re.M))
+
+    words = trainings()
     assert list(words) == [
         "Training, recipe `reference` (`a`)",
         "Training, recipe `strong` (`b`)",
@@ -262,10 +268,10 @@ def test_each_recipe_in_use_is_described_with_the_regimes_it_trains():
     for part in ("learning rate 0.4 reached after 20% of", "Nesterov momentum", "cutout of 8 pix"):
         assert part in described
     assert "cutout" not in words["Training, recipe `reference` (`a`)"]
-    config["recipes"]["strong"] |= {"crop_padding": 0}
-    assert ", random horizontal flips, cutout" in list(sentences.trainings(config).values())[1]
-    config["recipes"]["strong"] |= {"horizontal_flip": False}
-    described = list(sentences.trainings(config).values())[1]
+    recipes["strong"] |= {"crop_padding": 0}
+    assert ", random horizontal flips, cutout" in list(trainings().values())[1]
+    recipes["strong"] |= {"horizontal_flip": False}
+    described = list(trainings().values())[1]
     assert not any(word in described for word in ("flips", "crops", ", ,"))
 
 

@@ -69,7 +69,7 @@ def imitations(results: Results, methods: Iterable[str]) -> dict[str, str]:
 
 
 def differences(results: Results, published: pd.DataFrame) -> dict[str, Any]:
-    """In what the compared networks differ from the reference, by what it is; nothing if equal.
+    """In what the compared networks differ from the reference; each is empty or None where equal.
 
     `data`, `patterns`, `layouts`: what they are here; `widths` by model; `epochs`: cells with
     the epochs here and there; `solver`: the variant beside the reference's SparseGPT.
@@ -80,7 +80,7 @@ def differences(results: Results, published: pd.DataFrame) -> dict[str, Any]:
     compared = frame[in_cells & frame["variant"].isin(shared.values())]
     narrow = compared[compared["width"] != 1].sort_values("model", key=lambda m: m.astype(str))
     there = {cell: str(published_of(published, cell).at[DENSE, "epochs"]) for cell in cells}
-    found = {
+    return {
         "data": results.dataset if results.dataset != DATA else None,
         "widths": dict(zip(narrow["model"], narrow["width"], strict=True)),
         "epochs": [
@@ -92,7 +92,6 @@ def differences(results: Results, published: pd.DataFrame) -> dict[str, Any]:
         "layouts": sorted(set(compared["layout"]) - {LAYOUT}),
         "solver": shared.get("sparsegpt"),
     }
-    return {what: here for what, here in found.items() if here}
 
 
 def _within(epochs: int, published: str) -> bool:

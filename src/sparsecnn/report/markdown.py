@@ -19,6 +19,7 @@ from sparsecnn.analysis.ablation import (
     largest_budget,
     plain_row,
 )
+from sparsecnn.analysis.comparisons import at_chance
 from sparsecnn.analysis.curves import extremes, is_curve
 from sparsecnn.analysis.reference import differences, imitations, shared_methods
 from sparsecnn.analysis.results import Results
@@ -27,7 +28,6 @@ from sparsecnn.report.claims import told, verdicts
 from sparsecnn.report.diagnostic_tables import diagnostics_context
 from sparsecnn.report.labels import ingredient_label
 from sparsecnn.report.language import gettext, ngettext
-from sparsecnn.report.language import gettext as _
 from sparsecnn.report.text import anchor, escaped
 from sparsecnn.study.config import DENSE, budgets
 
@@ -48,7 +48,7 @@ def render(templates: Mapping[str, str], context: Mapping[str, Any]) -> str:
     )
     environment.policies["ext.i18n.trimmed"] = True
     environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
-    environment.filters["anchor"] = anchor
+    environment.filters |= {"anchor": anchor, "escaped": escaped}
     environment.globals["comparisons_table"] = tables.comparisons_table
     return environment.get_template("report.md.j2").render(context)
 
@@ -86,20 +86,14 @@ def report_context(
     """
     rows = ingredients(config)
     own_solvers = claims["solvers"]
-    beside = differences(results, reference)
     return {
         "results": results,
-        "label": escaped(results.dataset),
-        "measured_on": sentences.measured_on(results),
-        **sentences.shown_in_figures(results),
         "config": config,
         "name": name,
         "others": others,
         "budgets": {name: budgets(regime) for name, regime in config["regimes"].items()},
         "sparsegpt_options": sentences.sparsegpt_options(config),
-        "trainings": sentences.trainings(config),
         "dataset": dataset,
-        "class_counts": _class_counts(dataset),
         "claims": [told(claim) for claim in claims["claims"]],
         "sparsegpt": results.variant_of(PLAIN),
         "solvers_table": tables.solvers_table(own_solvers) if own_solvers else None,
@@ -107,13 +101,13 @@ def report_context(
         "figures": figures,
         "answer": sentences.answer(results),
         "verdicts": verdicts(claims["claims"]),
-        "warnings": sentences.warnings(results),
-        "collapsed": sentences.collapsed(results),
+        "baselines": {cell: results.of(cell, DENSE)["top1"].mean() for cell in results.cells},
+        "at_chance": at_chance(results),
         "left_dense": left_dense(provenance["networks"]),
-        "limits": sentences.limits(results),
+        "narrow": (results.frame["width"] < 1).any(),
         "bn_recalibrated": results.frame["bn_recalibrated"].any(),
         "several_recipes": results.frame["recipe"].nunique() > 1,
-        "differences": sentences.differences(beside, config["calibration"]["images"]),
+        "beside": differences(results, reference),
         "main_table": tables.main_table(results),
         "full_table": tables.full_table(results),
         "variants_table": tables.variants_table(results, rows),
@@ -136,9 +130,7 @@ def _ablation(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
     return {
         "few": FEW,
         "regime": results.regimes[-1],
-        "dense": {
-            cell.model: results.of(cell, DENSE)["top1"].mean() for cell in largest_budget(results)
-        },
+        "cells": largest_budget(results),
         "table": tables.ablation_table(results, rows),
         "by_network": tables.ablation_by_network(results, rows),
         "base": base and ingredient_label(base),
@@ -162,24 +154,12 @@ def relative_links(figures: Sequence[Path], report: Path) -> dict[str, str]:
 
 def left_dense(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Layers that pruning left dense: model, variants and layers, equal ones together."""
-    variants: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], dict[str, None]] = {}
     for network in networks:
-        if network["variant"] == DENSE or not network["dense_layers"]:
-            continue
         layers = ", ".join(f"`{layer}`" for layer in network["dense_layers"])
-        names = variants.setdefault((network["model"], layers), [])
-        if network["variant"] not in names:
-            names.append(network["variant"])
+        if layers and network["variant"] != DENSE:
+            found.setdefault((network["model"], layers), {})[network["variant"]] = None
     return [
-        {"model": model, "layers": layers, "variants": ", ".join(names)}
-        for (model, layers), names in variants.items()
+        {"model": model, "layers": layers, "variants": ", ".join(variants)}
+        for (model, layers), variants in found.items()
     ]
-
-
-def _class_counts(dataset: Mapping[str, Any]) -> dict[str, str]:
-    counts = {}
-    for split, of_class in dataset["class_counts"].items():
-        low, high = min(of_class.values()), max(of_class.values())
-        of_each = "{low}" if low == high else _("{low} to {high}")
-        counts[split] = of_each.format(low=f"{low:,}", high=f"{high:,}")
-    return counts
