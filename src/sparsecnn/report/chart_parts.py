@@ -16,6 +16,7 @@ from vl_convert import svg_to_png, vegalite_to_svg
 from sparsecnn.analysis.results import Results
 from sparsecnn.report.language import gettext as _
 from sparsecnn.study.config import DENSE
+from sparsecnn.study.layout import network_folder
 
 INK = "currentColor"
 PAPER = alt.ExprRef("paper")
@@ -32,6 +33,7 @@ SHAPES = (
     "L-1.13,-.57L-.57,-1.13Z",
     "M0,-1.1L1.05,-.34L.65,.89H-.65L-1.05,-.34Z",
 )
+NETWORK = ["regime", "model", "variant"]
 _DROPS = (-30, -10, -3, -1, 0, 1, 3, 10, 30, 60)
 _ROOM = 900
 """Width of a picture in pixels: a page of text shows it without shrinking its letters much."""
@@ -78,7 +80,8 @@ def paneled(
     layers
         Of a panel with these points, from back to front.
     legends
-        The fields that the reader can choose by, and the layer that the legend of each belongs to.
+        The fields that the reader can choose by, and the layer that the legend of each belongs to:
+        the first one with symbols.
     """
     titles = list(points["panel"].unique())
     grid = grid._replace(narrowest=max(grid.narrowest, *map(pixels, titles)))
@@ -204,6 +207,14 @@ def over(points: pd.DataFrame) -> alt.Chart:
     rows = points.astype(object).to_dict("records")
     values = [{k: v for k, v in row.items() if v == v} for row in rows]
     return alt.Chart(alt.InlineData(values=values))
+
+
+def folders(results: Results, networks: pd.DataFrame) -> list[str]:
+    """The folder of each network; where it has no seed of its own, of all seeds, in braces."""
+    seeds = ",".join(map(str, results.seeds))
+    every = {"seed": f"{{{seeds}}}" if len(results.seeds) > 1 else seeds}
+    root = f"results/{results.frame['study'].iloc[0]}"
+    return [f"{root}/{network_folder(every | row)}" for row in networks.to_dict("records")]
 
 
 def rule_at(value: float, axis: str, name: str = "") -> list[alt.Chart]:

@@ -18,6 +18,7 @@ from sparsecnn.analysis.results import Results
 from sparsecnn.report.chart_parts import (
     COLOURS,
     INK,
+    NETWORK,
     PAPER,
     Grid,
     Look,
@@ -25,6 +26,7 @@ from sparsecnn.report.chart_parts import (
     chosen,
     drop_axis,
     fills,
+    folders,
     look_of,
     markers,
     over,
@@ -37,9 +39,7 @@ from sparsecnn.report.chart_parts import (
 from sparsecnn.report.labels import column_label, epochs_label, ingredient_label
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.layer_charts import (
-    NETWORK,
     accumulation_chart,
-    folders,
     layer_error_chart,
     quadratic_model_chart,
 )
@@ -122,47 +122,22 @@ def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatCh
 
     Marker and colour tell the groups, its filling whether batch norm was re-estimated.
     """
-    wide = columns(rows)
-    labels = [_wrapped(ingredient_label(row)) for row in rows]
-    places = [
-        {"pruning": label, "slot": wide.index(column), "series": column_label(column)}
-        | {"variant": variant}
-        for label, row in zip(labels, rows, strict=True)
-        for column, variant in row.variants.items()
-    ]
-    lost = _means(results, "drop", results.variants).drop(columns="series")
-    lost = lost[lost["regime"] == results.regimes[-1]]
-    points = lost.assign(panel=_titles(lost, ", ")).merge(pd.DataFrame(places), on="variant")
+    wide, labels = columns(rows), [_wrapped(ingredient_label(row)) for row in rows]
+    looks = [_look_of_column(wide, column) for column in wide]
+    points = _of_ingredients(results, rows, labels)
     reach = points.filter(regex="^(low|high|seed .*)$")
     ends = min(reach.min(axis=None), 0) - 0.2, max(reach.max(axis=None), 1) * 1.2
-    x, looks = drop_axis(ends, alt.X), [_look_of_column(wide, column) for column in wide]
-    # The upper part of each row is its label's, on a band.
-    bands = pd.DataFrame({"pruning": labels, "band": [18 + 14 * n.count("\n") for n in labels]})
-    tallest = int(bands["band"].max())
-    row = tallest + 12 * len(wide)
+    # The upper part of each row is its label's.
+    top = 4 + 14 * max(1 + label.count("\n") for label in labels)
+    row = top + 12 * len(wide)
+    slots = alt.Scale(domain=[-0.8 - top / 12, len(wide) - 0.4])
+    x, offset = drop_axis(ends, alt.X), alt.YOffset("slot:Q", scale=slots)
     y = alt.Y("pruning:N", sort=labels, scale=alt.Scale(padding=0), axis=None)
-    slots = alt.Scale(domain=[-0.8 - tallest / 12, len(wide) - 0.4])
-    named: dict[str, Any] = {
-        "height": alt.ExprRef("datum.band"),
-        "yOffset": alt.ExprRef(f"(datum.band - {row}) / 2"),
-        "aria": False,
-    }
-    rects = over(bands).encode(y=y)
-    names = rects.mark_text(align="left", baseline="top", dx=4, dy=3, fill=INK, lineBreak="\n")
-    behind = [
-        *rule_at(0, "x"),
-        rects.mark_rect(fill=PAPER, opacity=1, **named),
-        rects.mark_rect(fill=INK, opacity=0.06, **named),
-        names.encode(x=alt.value(0), y=y.copy().bandPosition(0), text="pruning:N"),
-    ]
+    behind = [*rule_at(0, "x"), *_labels(labels, y, row)]
     words = {"series": _("groups, batch norm"), "pruning": _("pruning"), "variant": _("variant")}
 
     def layers(own: pd.DataFrame) -> list[alt.Chart]:
-        base = (
-            over(own)
-            .transform_filter(chosen())
-            .encode(y=y, yOffset=alt.YOffset("slot:Q", scale=slots))
-        )
+        base = over(own).transform_filter(chosen()).encode(y=y, yOffset=offset)
         whiskers = base.mark_rule(strokeWidth=1.4, opacity=0.7, clip=True)
         whiskers = whiskers.encode(x=alt.X("low:Q"), x2="high:Q", stroke=strokes(looks))
         marks = markers(base.encode(x=x), looks, size=60)
@@ -170,6 +145,35 @@ def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatCh
 
     grid = Grid(most=len(results.models), narrowest=270, height=len(rows) * row, beside=20)
     return paneled(points, layers, grid, _LEGEND)
+
+
+def _of_ingredients(
+    results: Results, rows: Sequence[Ingredient], labels: Sequence[str]
+) -> pd.DataFrame:
+    """A point for the mean drop of every variant at the largest budget, in its row and slot."""
+    wide = columns(rows)
+    places = [
+        {"pruning": label, "variant": variant}
+        | {"slot": wide.index(column), "series": column_label(column)}
+        for label, row in zip(labels, rows, strict=True)
+        for column, variant in row.variants.items()
+    ]
+    means = _means(results, "drop", results.variants).drop(columns="series")
+    means = means[means["regime"] == results.regimes[-1]]
+    return means.assign(panel=_titles(means, ", ")).merge(pd.DataFrame(places), on="variant")
+
+
+def _labels(labels: Sequence[str], y: alt.Y, row: int) -> list[alt.Chart]:
+    """Each label of an axis on a band at the top of its row, which is so many pixels high."""
+    bands = pd.DataFrame({"pruning": labels, "band": [18 + 14 * n.count("\n") for n in labels]})
+    base = over(bands).encode(y=y)
+    text = base.mark_text(align="left", baseline="top", dx=4, dy=3, fill=INK, lineBreak="\n")
+    height, shift = alt.ExprRef("datum.band"), alt.ExprRef(f"(datum.band - {row}) / 2")
+    return [
+        base.mark_rect(height=height, yOffset=shift, aria=False, fill=PAPER, opacity=1),
+        base.mark_rect(height=height, yOffset=shift, aria=False, fill=INK, opacity=0.06),
+        text.encode(x=alt.value(0), y=y.copy().bandPosition(0), text="pruning:N"),
+    ]
 
 
 def _networks(

@@ -14,8 +14,10 @@ from sparsecnn.analysis.layer_errors import different, mean_errors
 from sparsecnn.analysis.results import Results
 from sparsecnn.report.chart_parts import (
     INK,
+    NETWORK,
     Grid,
     chosen,
+    folders,
     legend,
     look_of,
     markers,
@@ -28,9 +30,7 @@ from sparsecnn.report.chart_parts import (
 from sparsecnn.report.labels import epochs_label
 from sparsecnn.report.language import N_
 from sparsecnn.report.language import gettext as _
-from sparsecnn.study.layout import network_folder
 
-NETWORK = ["regime", "model", "variant"]
 _KINDS = {"accumulated_error": N_("in the pruned network"), "own_error": N_("of the layer alone")}
 
 
@@ -127,14 +127,6 @@ def change_scale(drawn: Sequence[float]) -> tuple[float, tuple[float, float], li
     limits = (2 * low if low < 0 else -0.3 * near, 2 * high)
     ticks = [tick for tick in (*(-p for p in powers), 0, *powers) if limits[0] <= tick <= limits[1]]
     return near, limits, ticks
-
-
-def folders(results: Results, networks: pd.DataFrame) -> list[str]:
-    """The folder of each network; where it has no seed of its own, of all seeds, in braces."""
-    seeds = ",".join(map(str, results.seeds))
-    every = {"seed": f"{{{seeds}}}" if len(results.seeds) > 1 else seeds}
-    root = f"results/{results.frame['study'].iloc[0]}"
-    return [f"{root}/{network_folder(every | row)}" for row in networks.to_dict("records")]
 
 
 def _compared(results: Results, diagnostics: pd.DataFrame) -> list[str]:
