@@ -202,6 +202,13 @@ def test_the_simulation_is_list_scheduling(jobs, workers):
     assert simulate(jobs, seconds, 1) == work
 
 
+def test_of_jobs_that_end_together_all_are_seen_before_the_next_is_chosen():
+    """Else a short job would take the place of one that becomes ready at that very moment."""
+    short = [Job("r", outputs=(f"o{i}",), threads=1) for i in range(5)]
+    below = [Job("r", ("o2",), (f"below{i}",), threads=2) for i in range(2)]
+    assert simulate([*short, *below], seconds, workers=3) == 3
+
+
 @given(graphs())
 def test_jobs_that_take_no_worker_wait_for_none(jobs):
     longest = sum(map(seconds, longest_chain(jobs, seconds)))

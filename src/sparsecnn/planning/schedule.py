@@ -56,12 +56,14 @@ def simulate(
             index = heapq.heappop(queue)[1]
             heapq.heappush(running, (now + seconds(jobs[index]), index))
             free -= 1
-        now, index = heapq.heappop(running)
-        free += takes_worker(jobs[index])
-        for child in below[jobs[index]]:
-            waiting[child] -= 1
-            if not waiting[child]:
-                arrive(child)
+        now = running[0][0]
+        while running and running[0][0] == now:  # of all that end now, before the next is chosen
+            job = jobs[heapq.heappop(running)[1]]
+            free += takes_worker(job)
+            for child in below[job]:
+                waiting[child] -= 1
+                if not waiting[child]:
+                    arrive(child)
     return now
 
 
