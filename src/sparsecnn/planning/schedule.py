@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sparsecnn.planning.jobs import Job, ordered, parents
 
@@ -34,9 +34,7 @@ def simulate(
     """
     below = _children(jobs)
     waiting = Counter(child for children in below.values() for child in children)
-    tail: dict[Job, float] = {}
-    for job in reversed(ordered(jobs)):
-        tail[job] = seconds(job) + max((tail[child] for child in below[job]), default=0.0)
+    tail = _tails(jobs, seconds, below)
     position = {job: i for i, job in enumerate(jobs)}
     queue: list[tuple[float, int]] = []
     running: list[tuple[float, int]] = []
@@ -65,6 +63,16 @@ def simulate(
                 if not waiting[child]:
                     arrive(child)
     return now
+
+
+def _tails(
+    jobs: Sequence[Job], seconds: Callable[[Job], float], below: Mapping[Job, Sequence[Job]]
+) -> dict[Job, float]:
+    """Seconds of the longest chain that begins with each job."""
+    tail: dict[Job, float] = {}
+    for job in reversed(ordered(jobs)):
+        tail[job] = seconds(job) + max((tail[child] for child in below[job]), default=0.0)
+    return tail
 
 
 def _children(jobs: Sequence[Job]) -> dict[Job, list[Job]]:
