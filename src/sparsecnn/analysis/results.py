@@ -159,6 +159,22 @@ class Results:
             frame[name] = frame[name].astype(self.frame[name].dtype)
         return frame.astype({"sd": float})
 
+    @property
+    def baselines(self) -> dict[Cell, float]:
+        """Mean accuracy of every network before pruning, in percent."""
+        top1 = self.estimates("top1")
+        dense = top1[top1["variant"] == DENSE]
+        return dict(zip(map(Cell, dense["regime"], dense["model"]), dense["value"], strict=True))
+
+    def pruning(self) -> pd.DataFrame:
+        """Means over budgets and seeds of what pruning made, by model and variant.
+
+        Columns `sparsity_pruned_layers` and `sparsity_network`, fractions, and `seconds`.
+        """
+        pruned = self.frame[self.frame["variant"] != DENSE]
+        groups = pruned.groupby(["model", "variant"], observed=True)
+        return groups[["sparsity_pruned_layers", "sparsity_network", "seconds"]].mean()
+
     @cached_property
     def _networks(self) -> dict[tuple[Any, ...], pd.DataFrame]:
         by_seed = self.frame.sort_values("seed", kind="stable")

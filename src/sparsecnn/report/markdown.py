@@ -101,7 +101,6 @@ def report_context(
         "figures": figures,
         "answer": sentences.answer(results),
         "verdicts": verdicts(claims["claims"]),
-        "baselines": {cell: results.of(cell, DENSE)["top1"].mean() for cell in results.cells},
         "at_chance": at_chance(results),
         "left_dense": left_dense(provenance["networks"]),
         "narrow": (results.frame["width"] < 1).any(),

@@ -165,10 +165,8 @@ def variants_table(results: Results, rows: Sequence[Ingredient]) -> str:
 
 def pruning_table(results: Results) -> str:
     """Zeros and pruning time of every network and variant, means over budgets and seeds."""
-    pruned = results.frame[results.frame["variant"] != DENSE]
-    measured = ["sparsity_pruned_layers", "sparsity_network", "seconds"]
-    means = pruned.groupby(["model", "variant"], observed=True)[measured].mean().reset_index()
-    zeros = (100 * means[measured[:2]]).map("{:.2f}".format)
+    means = results.pruning().reset_index()
+    zeros = (100 * means.filter(like="sparsity")).map("{:.2f}".format)
     columns = {
         _("Network"): means["model"],
         _("Variant"): means["variant"],
