@@ -54,25 +54,12 @@ class Claim:
     """Who claims it: the ``reference`` study, or this ``study``."""
     sides: Mapping[str, Any] = field(default_factory=dict)
     """Of a claim of this study's own, what its configuration compares: `more` and `than`."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A cause offered for what another claim says.
+    explains: int | None = None
+    """Of a cause offered for what another claim, tested earlier, says: the number of that claim.
 
     Accuracies cannot confirm it; they refute it where there is nothing to explain. Diagnostics test
-    it on the comparisons of the claim explained, each drop replaced by the quadratic model's error.
+    it on its comparisons, each drop replaced by the quadratic model's error.
     """
-
-    number: int
-    title: str
-    statement: str
-    explains: int
-    """Number of the claim, tested earlier, that this is meant to explain."""
-    quantity: str
-    """What is compared where there are diagnostics, in points; positive supports the cause."""
-    source: str = "reference"
-    sides: Mapping[str, Any] = field(default_factory=dict)
 
 
 def sparsegpt_against_magnitude(results: Results, solver: str | None = None) -> list[Comparison]:
@@ -117,7 +104,7 @@ def serial_gains_more(results: Results, solver: str | None = None) -> list[Compa
     ]
 
 
-CLAIMS: tuple[Claim | Explanation, ...] = (
+CLAIMS: tuple[Claim, ...] = (
     Claim(
         1,
         English("SparseGPT beats magnitude pruning"),
@@ -138,18 +125,19 @@ CLAIMS: tuple[Claim | Explanation, ...] = (
         English("the drop under SparseGPT at the shortest training minus that at the longest"),
         drop_shrinks_with_training,
     ),
-    Explanation(
+    Claim(
         3,
         English("The cause is curvature"),
         English(
             "Away from a local minimum the curvature is unreliable and SparseGPT's quadratic model "
             "errs; at a minimum it is accurate and the compensation works."
         ),
-        explains=2,
-        quantity=English(
+        English(
             "the error of the quadratic model of the loss under SparseGPT, in %, at the "
             "shortest training minus that at the longest"
         ),
+        drop_shrinks_with_training,
+        explains=2,
     ),
     Claim(
         4,

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sparsecnn.analysis.ablation import PLAIN, is_ablation
-from sparsecnn.analysis.claims import CLAIMS, Claim, Explanation, NotTestableError
+from sparsecnn.analysis.claims import CLAIMS, Claim, NotTestableError
 from sparsecnn.analysis.comparisons import (
     INCONCLUSIVE,
     NOT_REPRODUCED,
@@ -49,11 +49,11 @@ def judge(
     """
     records: dict[int, Record] = {}
     for claim in (*CLAIMS, *declared):
-        if isinstance(claim, Explanation):
+        if claim.explains is None:
+            records[claim.number] = _judge_claim(claim, results)
+        else:
             explained = records[claim.explains]["verdict"]
             records[claim.number] = _judge_cause(claim, explained, results, diagnostics)
-        else:
-            records[claim.number] = _judge_claim(claim, results)
     return {"claims": list(records.values()), "solvers": _judge_solvers(results)}
 
 
@@ -65,7 +65,7 @@ def _judge_solvers(results: Results) -> dict[str, list[Record]]:
     solvers = list(own["variant"].unique())
     if len(solvers) < 2 or is_ablation(results):
         return {}
-    claims = [claim for claim in CLAIMS if isinstance(claim, Claim)]
+    claims = [claim for claim in CLAIMS if claim.explains is None]
     return {
         solver: [
             _judge_claim(
@@ -88,7 +88,7 @@ def _judge_claim(claim: Claim, results: Results) -> Record:
 
 
 def _judge_cause(
-    claim: Explanation, explained: str, results: Results, diagnostics: pd.DataFrame | None
+    claim: Claim, explained: str, results: Results, diagnostics: pd.DataFrame | None
 ) -> Record:
     refuted = explained == NOT_REPRODUCED  # there is nothing to explain
     names: dict[str, Any] = {"explains": claim.explains, "explained": explained}
@@ -104,12 +104,11 @@ def _judge_cause(
 
 
 def _cause_outcomes(
-    claim: Explanation, results: Results, diagnostics: pd.DataFrame | None
+    claim: Claim, results: Results, diagnostics: pd.DataFrame | None
 ) -> list[Outcome]:
     if diagnostics is None:
         raise NotTestableError("diagnostics")
-    explained = next(c for c in CLAIMS if isinstance(c, Claim) and c.number == claim.explains)
-    comparisons = explained.comparisons(results)
+    comparisons = claim.comparisons(results)
     _refuse_chance(results, comparisons)
     outcomes = compare_model_errors(comparisons, diagnostics)
     if outcomes is None:
@@ -124,9 +123,7 @@ def _refuse_chance(results: Results, comparisons: Sequence[Comparison]) -> None:
             raise NotTestableError("above chance", model=cell.model, regime=cell.regime)
 
 
-def _record(
-    claim: Claim | Explanation, decided: str, outcomes: Sequence[Outcome] = (), **more: Any
-) -> Record:
+def _record(claim: Claim, decided: str, outcomes: Sequence[Outcome] = (), **more: Any) -> Record:
     decisive = deciding(outcomes).estimate if outcomes else None
     return {
         "number": claim.number,
