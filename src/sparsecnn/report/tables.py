@@ -1,12 +1,11 @@
 """The tables of the report on accuracies and claims, as Markdown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from sparsecnn.analysis.ablation import (
-    Column,
     Ingredient,
     columns,
     gains,
@@ -102,14 +101,15 @@ def ablation_table(results: Results, rows: Sequence[Ingredient]) -> str:
 
     Means over the networks at the largest budget, in points.
     """
-    return _by_column(_("Pruning"), rows, lambda v: signed(-mean_drop(results, v).value))
+    changes = {variant: signed(-mean_drop(results, variant).value) for variant in results.variants}
+    return _by_column(_("Pruning"), rows, changes)
 
 
 def ablation_by_network(results: Results, rows: Sequence[Ingredient]) -> list[str]:
     """The same for each network."""
-    lost = _values(results, "drop")
+    changes = (-_values(results, "drop")).map(signed)
     return [
-        _by_column(cell.model, rows, lambda v, cell=cell: signed(-lost[*cell, v]))  # type: ignore[misc]
+        _by_column(cell.model, rows, {v: changes[*cell, v] for v in results.variants})
         for cell in largest_budget(results)
     ]
 
@@ -120,17 +120,12 @@ def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) 
     Means over the networks at the largest budget, in points. Bold: not zero, by Holm's p over the
     whole table.
     """
-    found = gains(results, rows, base)
-
-    def text(variant: str) -> str:
-        if variant not in found.index:
-            return ABSENT
-        gain = found.loc[variant]
-        words = f"{signed(gain['value'])} {signed_interval(gain['low'], gain['high'])}"
-        return f"**{words}**" if gain["settled"] else words
-
+    texts = {}
+    for gain in gains(results, rows, base).itertuples():
+        words = f"{signed(gain.value)} {signed_interval(gain.low, gain.high)}"
+        texts[gain.Index] = f"**{words}**" if gain.settled else words
     others = [row for row in rows if row != base]
-    return _by_column(_("Against {base}").format(base=ingredient_label(base)), others, text)
+    return _by_column(_("Against {base}").format(base=ingredient_label(base)), others, texts)
 
 
 def corrections_table(results: Results, steps: Mapping[str, str]) -> str:
@@ -270,17 +265,13 @@ def _values(results: Results, column: str) -> "pd.Series[float]":
     return found.set_index([found[name].astype(str) for name in _NETWORK])["value"]
 
 
-def _by_column(name: str, rows: Sequence[Ingredient], text: Callable[[str], str]) -> str:
-    """A row for each ingredient: what `text` says of its variant in each column."""
-    wide: list[Column] = columns(rows)
-    texts = [
-        [
-            ingredient_label(row),
-            *(text(row.variants[c]) if c in row.variants else ABSENT for c in wide),
-        ]
-        for row in rows
-    ]
-    return table(pd.DataFrame(texts, columns=[name, *map(column_label, wide)]))
+def _by_column(name: str, rows: Sequence[Ingredient], texts: Mapping[str, str]) -> str:
+    """A row for each ingredient: the text of its variant in each column."""
+    wide = columns(rows)
+    lines = [[texts.get(row.variants.get(place, ""), ABSENT) for place in wide] for row in rows]
+    frame = pd.DataFrame(lines, columns=list(map(column_label, wide)))
+    frame.insert(0, name, list(map(ingredient_label, rows)))
+    return table(frame)
 
 
 def _mean_sd(mean: str, sd: float) -> str:
