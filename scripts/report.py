@@ -44,6 +44,8 @@ def main(
     measured = read_diagnostics(diagnostics) if diagnostics else None
     by_language = dict(zip(config["report"]["language"], reports, strict=True))
     words = {catalogue.stem: catalogue for catalogue in catalogues}
+    published = read_reference(reference)
+    texts = {path.name: path.read_text(encoding="utf-8") for path in templates}
     for language, report in by_language.items():
         with speaking(words.get(language)):
             context = report_context(
@@ -51,14 +53,13 @@ def main(
                 claims=verdicts,
                 provenance=made,
                 dataset=images,
-                reference=read_reference(reference),
+                reference=published,
                 figures=relative_links(figures, report),
                 config=config,
                 name=report.name,
                 others={NAMES[k]: r.name for k, r in by_language.items() if k != language},
                 diagnostics=measured,
             )
-            texts = {path.name: path.read_text(encoding="utf-8") for path in templates}
             write_text(report, render(texts, context))
     for former in set(reports[0].parent.glob("report.*.md")) - set(reports):
         former.unlink()  # in a language that is no longer asked for

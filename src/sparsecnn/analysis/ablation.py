@@ -4,6 +4,7 @@ Variants that differ in nothing but the groups of weights and the batch-norm sta
 an `Ingredient`; these two settings are its columns. All numbers are for the largest budget.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ class Ingredient:
     method: str
     options: Mapping[str, Any]
     """Settings that differ from the study's defaults."""
-    variants: Mapping[Column, str]
+    variants: dict[Column, str]
 
 
 def is_ablation(results: Results) -> bool:
@@ -59,18 +60,17 @@ def ingredients(config: Mapping[str, Any]) -> list[Ingredient]:
     `config` is the completed configuration, or its `pruning`, `methods` and `variants` alone. Of
     two variants with the same settings, the first is taken.
     """
-    rows: list[tuple[str, dict[str, Any], dict[Column, str]]] = []
+    rows: dict[str, Ingredient] = {}
     for variant in config["variants"]:
         settings = variant_settings(config, variant)
         method = settings.pop("method")
         column = Column(settings.pop("layout"), settings.pop("bn_recalibration"))
         defaults = {**config["pruning"], **config["methods"].get(method, {})}
         options = {key: value for key, value in settings.items() if value != defaults[key]}
-        alike = (own for *row, own in rows if row == [method, options])
-        if (variants := next(alike, None)) is None:
-            rows.append((method, options, variants := {}))
-        variants.setdefault(column, variant)
-    return [Ingredient(*row) for row in rows]
+        key = json.dumps([method, options], sort_keys=True)
+        row = rows.setdefault(key, Ingredient(method, options, {}))
+        row.variants.setdefault(column, variant)
+    return list(rows.values())
 
 
 def columns(rows: Sequence[Ingredient]) -> list[Column]:

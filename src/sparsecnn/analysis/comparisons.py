@@ -150,7 +150,7 @@ def at_chance(results: Results) -> list[tuple[Cell, str]]:
 
 
 def costs(results: Results) -> pd.DataFrame:
-    """What each variant costs over all networks, the kindest first.
+    """What each variant costs over all networks.
 
     One row for each variant with its mean `drop` in points, the `worst` one, and that network's
     `regime` and `model`. Of variants with batch-norm statistics as trained, if there are any: fresh
@@ -162,7 +162,7 @@ def costs(results: Results) -> pd.DataFrame:
     groups = (drops if plain.empty else plain).groupby("variant", observed=True)["value"]
     worst = drops.loc[groups.idxmax(), ["variant", "value", "regime", "model"]]
     found = worst.rename(columns={"value": "worst"}).set_index("variant")
-    return found.assign(drop=groups.mean()).sort_values("drop", kind="stable").reset_index()
+    return found.assign(drop=groups.mean()).reset_index()
 
 
 def _values(results: Results, terms: Sequence[Term]) -> Terms:

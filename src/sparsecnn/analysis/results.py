@@ -132,11 +132,10 @@ class Results:
         self, method: str, layout: str | None = None, *, bn_recalibrated: bool = False
     ) -> str | None:
         """First variant of a method, of any layout or of one, with batch norm as it says."""
-        found = self.frame[
-            (self.frame["method"] == method)
-            & (self.frame["bn_recalibrated"] == bn_recalibrated)
-            & self.frame["layout"].isin(self.frame["layout"] if layout is None else [layout])
-        ]
+        alike = self.frame["bn_recalibrated"] == bn_recalibrated
+        found = self.frame[alike & (self.frame["method"] == method)]
+        if layout is not None:
+            found = found[found["layout"] == layout]
         return None if found.empty else str(found["variant"].iloc[0])
 
     def estimates(self, column: str) -> pd.DataFrame:
@@ -145,6 +144,13 @@ class Results:
         One row for each regime, model and variant in the study's order (of drops no `dense`):
         regime, model, recipe, epochs, variant and the fields of `statistics.Estimate`.
         """
+        return self._estimates[column]
+
+    @cached_property
+    def _estimates(self) -> dict[str, pd.DataFrame]:
+        return {column: self._estimated(column) for column in ("top1", "drop")}
+
+    def _estimated(self, column: str) -> pd.DataFrame:
         rows = []
         for (regime, model, variant), own in self._networks.items():
             if column == "drop" and variant == DENSE:
@@ -159,7 +165,7 @@ class Results:
             frame[name] = frame[name].astype(self.frame[name].dtype)
         return frame.astype({"sd": float})
 
-    @property
+    @cached_property
     def baselines(self) -> dict[Cell, float]:
         """Mean accuracy of every network before pruning, in percent."""
         top1 = self.estimates("top1")

@@ -17,9 +17,7 @@ from sparsecnn.report.text import signed
 def answer(results: Results) -> str:
     """One sentence: what the kindest and the harshest variant cost (`comparisons.costs`)."""
     found = costs(results)
-    kindest, harshest = (
-        found.loc[place] for place in (found["drop"].idxmin(), found["drop"].idxmax())
-    )
+    kindest, harshest = found.loc[found["drop"].idxmin()], found.loc[found["drop"].idxmax()]
     sentences = {
         # Of one network or several, of one variant or several.
         (False, False): _(
