@@ -16,6 +16,12 @@ def tabulate(request):
     return lambda title, **row: request.node.user_properties.append((ROW + title, row))
 
 
+@pytest.fixture
+def inputs(tabulate):
+    """Call with an input that people have and what the user sees of it."""
+    return lambda given, seen: tabulate("inputs", input=given, the_user_sees=seen)
+
+
 def pytest_terminal_summary(terminalreporter):
     tables = {}
     ended = [r for r in terminalreporter.getreports("") if r.when == "teardown"]
