@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sparsecnn.data import image_folder
+from sparsecnn.data import archive, image_folder
 from sparsecnn.data.dataset import Dataset, channel_statistics, check, class_counts
 from sparsecnn.data.image_folder import read_image_folder
 from sparsecnn.errors import UserError
@@ -258,14 +258,14 @@ def test_encrypted_zip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_file_over_the_limit(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 100_000)
     path = write(tmp_path / name, {"train/cat/9.png": bytes(100_001)})
     refused(path, "takes 100001 bytes; at most 100000 are allowed")
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_archive_over_the_limit(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_folder, "MAX_TOTAL_BYTES", 500_000)
+    monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 500_000)
     path = write(tmp_path / name, {f"notes/{i}": bytes(60_000) for i in range(10)})
     refused(path, "takes more than 500000 bytes")
 
@@ -274,13 +274,13 @@ def test_archive_over_the_limit(tmp_path: Path, name: str, monkeypatch: pytest.M
 def test_limit_for_one_file_is_not_for_all_together(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 60_000)
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 60_000)
     path = write(tmp_path / name, {f"notes/{i}": bytes(60_000) for i in range(10)} | small_set())
     check(read(path))
 
 
 def test_tar_header_over_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_folder, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 100_000)
     path = tmp_path / "a.tar.gz"
     with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
         member = tarfile.TarInfo("train/cat/9.png")
@@ -299,9 +299,9 @@ def test_image_of_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_decoded_images_over_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "set", small_set())
-    monkeypatch.setattr(image_folder, "MAX_TOTAL_BYTES", 8 * 60)
+    monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 8 * 60)
     read(path)
-    monkeypatch.setattr(image_folder, "MAX_TOTAL_BYTES", 8 * 60 - 1)
+    monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 8 * 60 - 1)
     refused(path, "takes more than 479 bytes")
 
 

@@ -1,0 +1,123 @@
+"""Names of files as text: UTF-8, or the encoding that `dataset.names` gives."""
+
+import logging
+import struct
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from sparsecnn.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_UTF_8_FLAG = 0x800
+_UNICODE_PATH = 0x7075
+"""Extra field of a zip with a name in UTF-8 (PKWARE's APPNOTE, section 4.6.9)."""
+_LIKELY = {
+    "cp949": "Korean",
+    "cp932": "Japanese",
+    "gbk": "Chinese",
+    "big5": "Chinese",
+    "cp1252": "Western Europe",
+    "cp850": "Western Europe, DOS",
+}
+"""What systems write that do not write UTF-8."""
+_SHOWN = 24
+
+
+def decoded(source: Path, raw: Sequence[bytes], encoding: str | None) -> list[str]:
+    """Names as text: those that are no UTF-8 by `encoding`.
+
+    Raises `UserError` that names what is likely if there is no encoding, or not that one.
+    """
+    foreign = [name for name in raw if not _fits(name, "utf-8")]
+    if not foreign:
+        return [name.decode() for name in raw]
+    if encoding is None or not all(_fits(name, encoding) for name in foreign):
+        _refuse(source, foreign, encoding)
+    return [name.decode("utf-8" if _fits(name, "utf-8") else encoding) for name in raw]
+
+
+def in_zip(source: Path, members: Sequence[zipfile.ZipInfo], encoding: str | None) -> list[str]:
+    """Path of each member, parts separated by ``/``; a folder's ends in one.
+
+    A name that says to be UTF-8 is. Others of bytes above 127 are by `encoding`; without it they
+    must all be UTF-8, as those of macOS are, else `UserError` names what is likely. Backslashes,
+    as old Windows programs write them, separate parts.
+    """
+    paths = [_certain_name(member) for member in members]
+    unsure = [i for i, path in enumerate(paths) if path is None]
+    if unsure:
+        raw, used = [raw_in_zip(members[i]) for i in unsure], encoding or "utf-8"
+        wrong = [name for name in raw if not _fits(name, used)]
+        if wrong:
+            _refuse(source, wrong, encoding)
+        logger.info("%s: %d names do not say in which encoding: read as %s", source, len(raw), used)
+        for i, name in zip(unsure, raw, strict=True):
+            paths[i] = name.decode(used)
+    return [(path or "").replace("\\", "/") for path in paths]
+
+
+def _certain_name(member: zipfile.ZipInfo) -> str | None:
+    """The name if there is no doubt in which encoding it is."""
+    if member.flag_bits & _UTF_8_FLAG or member.orig_filename.isascii():
+        return member.orig_filename
+    return next(_unicode_paths(member), None)
+
+
+def _unicode_paths(member: zipfile.ZipInfo) -> Iterator[str]:
+    rest = member.extra
+    # A version, and the checksum of the plain name: of another name, it is out of date.
+    current = b"\1" + zlib.crc32(raw_in_zip(member)).to_bytes(4, "little")
+    while len(rest) >= 4:
+        kind, size = struct.unpack_from("<HH", rest)
+        field, rest = rest[4 : 4 + size], rest[4 + size :]
+        if kind == _UNICODE_PATH and field.startswith(current):
+            yield field.removeprefix(current).decode()
+
+
+def raw_in_zip(member: zipfile.ZipInfo) -> bytes:
+    """The name as it is stored."""
+    return member.orig_filename.encode("utf-8" if member.flag_bits & _UTF_8_FLAG else "cp437")
+
+
+def _refuse(source: Path, raw: Sequence[bytes], encoding: str | None) -> NoReturn:
+    shown = repr(raw[0])[1:]
+    count = f"{len(raw)} names are" if len(raw) > 1 else "a name is"
+    if encoding:
+        raise UserError(
+            f"{source}: {count} not in the encoding that dataset.names gives, {encoding}, as "
+            f"{shown}; {_advice(raw)}"
+        )
+    raise UserError(f"{source}: {count} not UTF-8, as {shown}; {_advice(raw)}")
+
+
+def _advice(raw: Sequence[bytes]) -> str:
+    likely = [
+        f"{encoding} ({language}: {_shortened(raw[0].decode(encoding))})"
+        for encoding, language in _LIKELY.items()
+        if all(_fits(name, encoding) and _is_words(name.decode(encoding)) for name in raw)
+    ]
+    if not likely:
+        return "rename the files, or set dataset.names to the encoding"
+    return f"set dataset.names to the encoding, likely {' or '.join(likely)}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}"
+
+
+def _fits(name: bytes, encoding: str) -> bool:
+    try:
+        name.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_words(text: str) -> bool:
+    """Whether all that is not ASCII is a letter, an accent, a digit or a sign of measure."""
+    return all(c.isascii() or unicodedata.category(c)[0] in "LMN" for c in text)
