@@ -16,10 +16,6 @@ from sparsecnn.planning.local_gpus import jobs_at_once
 from sparsecnn.study.stages import Stages
 from sparsecnn.study.versions import RERUN, others
 
-digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
-stages = Stages(study, digest)
-generation = stages.generation()
-
 RESULTS = f"results/{study['study']}"
 LOGS = f"logs/{study['study']}"
 BENCHMARKS = f"{RESULTS}/.benchmarks"
@@ -40,6 +36,32 @@ METRICS = f"{RESULTS}/{layout.METRICS}"
 TABLE = f"{RESULTS}/{layout.TABLE}"
 PROVENANCE = f"{RESULTS}/{layout.PROVENANCE}"
 CLAIMS = f"{RESULTS}/{layout.CLAIMS}"
+
+
+def held_by_source():
+    """Hash of what the dataset's source holds: looked up here, and told to jobs."""
+    own = study["dataset"]
+    if own["source"] is None:
+        return None
+    from sparsecnn.study import sources  # of no use to a study without
+
+    if not workflow.is_main_process:
+        told = sources.remembered_content(own)
+        if told:
+            return told
+    try:
+        if Path(own["source"]).exists():
+            return sources.source_content(own, sources.MEMORY, logger.info)
+        content, note = sources.content_as_made(own, Path(DATASET))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    logger.warning(note)
+    return content
+
+
+digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
+stages = Stages(study, digest, held_by_source())
+generation = stages.generation()
 
 
 def warn_of_other_versions():
@@ -198,9 +220,10 @@ def texts(*names):
 
 
 def dataset_source(wildcards):
-    # `ancient`: its name is a setting, and a new date does not make other images.
+    # `ancient`: what it holds is a setting, and a new date does not make other images. If it is gone,
+    # the dataset is there.
     source = study["dataset"]["source"]
-    return ancient(source) if source else []
+    return ancient(source) if source and Path(source).exists() else []
 
 
 def diagnosed_networks(wildcards):

@@ -7,15 +7,18 @@ from sparsecnn.artifacts import Manifest, write_json
 from sparsecnn.data.dataset import Normalization, channel_statistics, save_dataset
 from sparsecnn.data.dataset import summary as summarize
 from sparsecnn.data.holdout import hold_out
+from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
 from sparsecnn.registry import resolve
+from sparsecnn.study.sources import source_content
+from sparsecnn.study.stages import READER_OPTIONS
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
 
 
 def main(
-    source: Path | list[Path],
+    source: Path | list[Path],  # an empty list if there is none
     cache: str,
     dataset: Path,
     summary: Path,
@@ -24,7 +27,11 @@ def main(
 ) -> None:
     """Read the images, hold some out if asked to, check them, write dataset and summary."""
     read = resolve("dataset", settings["name"])
-    images = read(source or None, Path(cache))
+    options = {key: settings[key] for key in READER_OPTIONS.get(settings["name"], ())}
+    images = read(source or None, Path(cache), **options)
+    if isinstance(source, Path):
+        _require_unchanged(source, settings)
+        settings = settings | {"source": str(source)}
     if settings["holdout"]:
         images = hold_out(images, settings["holdout"])
     given = settings["normalization"]
@@ -41,6 +48,13 @@ def main(
         summarize(images, normalization, settings["name"], manifest.content),
         Manifest("dataset_summary", settings, code, parents={"dataset": manifest.content}),
     )
+
+
+def _require_unchanged(source: Path, settings: dict[str, Any]) -> None:
+    """Raise `UserError` unless the source still holds what the dataset is to be made from."""
+    own = {"name": settings["name"], "source": str(source), "names": settings.get("names")}
+    if source_content(own) != settings["content"]:
+        raise UserError(f"{source}: it was changed while it was read; run snakemake again")
 
 
 if __name__ == "__main__":

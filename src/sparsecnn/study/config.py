@@ -49,12 +49,16 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
 
 
 def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a study's numbers depend on: not device, report, nor recipes that no regime uses."""
+    """What a study's numbers depend on: not device, report, nor recipes that no regime uses.
+
+    Of the dataset's source it is what that holds (`sparsecnn.study.sources`), not where it lies.
+    """
     used = {regime["recipe"] for regime in config["regimes"].values()}
     recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
+    dataset = {key: value for key, value in config["dataset"].items() if key != "source"}
     aside = ("report", "device", "threads")
     kept = {key: value for key, value in config.items() if key not in aside}
-    return {**kept, "recipes": recipes}
+    return {**kept, "dataset": dataset, "recipes": recipes}
 
 
 def data_label(dataset: Mapping[str, Any]) -> str:
@@ -207,6 +211,11 @@ def _wrong_sources(dataset: Mapping[str, Any]) -> Iterator[str]:
         yield "dataset.source: image_folder needs a folder or an archive of images"
     if dataset["name"] == "digits" and source is not None:
         yield "dataset.source: digits come with scikit-learn; use null"
+    try:
+        b"".decode(dataset["names"] or "utf-8")
+    except LookupError:
+        names = dataset["names"]
+        yield f"dataset.names: {names} is no encoding that Python knows; cp949, for example, is one"
     if set("{}") & set(source or ""):  # which Snakemake takes for wildcards
         yield f"dataset.source: {source} has a brace, {{ or }}, in it; rename it"
 

@@ -59,6 +59,8 @@ class Lineage:
         A checked configuration.
     digest
         Of the present source tree.
+    content
+        Hash of what the dataset's source holds; None without a source.
     thorough
         Whether all content is read and compared with its hash; without it, of files of tensors
         the manifest alone is read, which takes milliseconds, and what no table is made of is left
@@ -66,10 +68,16 @@ class Lineage:
     """
 
     def __init__(
-        self, root: Path, config: Mapping[str, Any], digest: CodeDigest, *, thorough: bool
+        self,
+        root: Path,
+        config: Mapping[str, Any],
+        digest: CodeDigest,
+        content: str | None,
+        *,
+        thorough: bool,
     ) -> None:
         self._config, self._thorough = config, thorough
-        self._stages = Stages(config, digest)
+        self._stages = Stages(config, digest, content)
         self._base, self._own = root / layout.baselines(config), root / config["study"]
         self._measured: dict[str, str] = {}
         """`content` of the metrics and diagnostics met so far, as the tables' parents."""

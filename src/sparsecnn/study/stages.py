@@ -13,6 +13,9 @@ from sparsecnn.study.config import DENSE, diagnosed, made_of, variant_settings
 from sparsecnn.study.layout import trainings
 from sparsecnn.study.versions import RERUN, minor
 
+READER_OPTIONS = {"image_folder": ("background", "names")}
+"""Settings of the dataset that one kind of source has alone; arguments of the function it names."""
+
 
 class Stages:
     """The origin of each artifact of one study.
@@ -23,10 +26,14 @@ class Stages:
         A checked configuration.
     digest
         Of the source tree that makes the study.
+    content
+        Hash of what the dataset's source holds (`sparsecnn.study.sources`); None without a source.
     """
 
-    def __init__(self, config: Mapping[str, Any], digest: CodeDigest) -> None:
-        self._config, self._digest = config, digest
+    def __init__(
+        self, config: Mapping[str, Any], digest: CodeDigest, content: str | None = None
+    ) -> None:
+        self._config, self._digest, self._content = config, digest, content
         rerun = config["on_new_versions"] == RERUN
         self._versions = {"versions": minor(environment())} if rerun else {}
 
@@ -43,9 +50,10 @@ class Stages:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def dataset(self) -> Origin:
-        """Of the canonical dataset."""
+        """Of the canonical dataset: what its source holds counts, not where that lies."""
         own = self._config["dataset"]
-        settings = {key: own[key] for key in ("name", "source", "normalization", "holdout")}
+        keys = ["name", "normalization", "holdout", *READER_OPTIONS.get(own["name"], ())]
+        settings = {key: own[key] for key in keys} | {"content": self._content}
         code = self._digest.of("dataset.py", [module_of("dataset", own["name"])])
         return Origin(settings | self._versions, code)
 
@@ -90,7 +98,8 @@ class Stages:
 
     def provenance(self) -> Origin:
         """Of the tables, and of what is on record about their making."""
-        return Origin({"config": made_of(self._config)}, self._digest.of("collect.py"))
+        settings = {"config": made_of(self._config), "content": self._content}
+        return Origin(settings, self._digest.of("collect.py"))
 
     def claims(self) -> Origin:
         """Of the verdicts on the claims."""

@@ -1,0 +1,150 @@
+"""What a study's source of images holds, as a hash that is part of what the dataset comes from.
+
+Of an image_folder it is a hash of every image by split, class and file name, whatever these are
+packed in; of an archive that is read otherwise, that of its bytes. What was hashed is remembered by
+path, size and dates, so that looking again reads nothing.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sparsecnn.artifacts import file_sha256, read_manifest, write_text
+from sparsecnn.data.archive import entries, folder_files
+from sparsecnn.data.arrangement import arrange, may_be_image
+from sparsecnn.data.filenames import decoded
+from sparsecnn.errors import UserError
+
+MEMORY = Path(".snakemake", "sources")
+"""Where it is remembered, in the working directory; deleting it costs another reading."""
+FOLDER = "image_folder"
+
+_FRESH = 2 * 10**9
+"""A file changed less than so many ns ago may change again without a newer date."""
+
+Stamp = list[int]
+"""Size of a file, and the dates of its content and of its state in ns."""
+Hashes = dict[str, str]
+"""sha256 of each file of a folder, by its path in the file system."""
+
+
+def source_content(
+    dataset: Mapping[str, Any],
+    memory: Path = MEMORY,
+    reading: Callable[[str], object] = lambda text: None,
+) -> str | None:
+    """Hash of what the source holds that a configuration's `dataset` names; None without one.
+
+    `reading` is told in a line before anything is read. Raises `UserError` if the source is not
+    there, not whole, or not arranged as its kind must be.
+    """
+    if dataset["source"] is None:
+        return None
+    source = Path(dataset["source"])
+    if not source.exists():
+        raise UserError(f"dataset.source: {source} does not exist")
+    whole, files = _remembered(dataset, memory)
+    stamps = _stamps(source)
+    listing = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+    known = _read(whole)
+    if known.get("listing") == listing:
+        return str(known["content"])
+    reading(f"{source}: new or changed, looking at what it holds ...")
+    began = time.time_ns()
+    content, hashes = _look(dataset, stamps, _read(files))
+    sure = _stamps(source) == stamps and {
+        path for path, (_, *dates) in stamps.items() if max(dates) < began - _FRESH
+    }
+    if hashes:
+        _write(
+            files, {path: [stamps[path], hashes[path]] for path in hashes if sure and path in sure}
+        )
+    _write(whole, {"content": content, "listing": listing if sure == set(stamps) else None})
+    return content
+
+
+def remembered_content(dataset: Mapping[str, Any], memory: Path = MEMORY) -> str | None:
+    """What `source_content` last returned, without a look at the source; None if unknown."""
+    return _read(_remembered(dataset, memory)[0]).get("content")
+
+
+def content_as_made(
+    dataset: Mapping[str, Any], made: Path, memory: Path = MEMORY
+) -> tuple[str, str]:
+    """For a source that is gone: what it held when the dataset `made` was read from it, and a line.
+
+    Raises `UserError` if no dataset that was read from this source lies there.
+    """
+    source = dataset["source"]
+    absent = f"dataset.source: {source} does not exist"
+    if not made.exists():
+        raise UserError(absent)
+    settings = read_manifest(made, "dataset").settings
+    if settings.get("source") != source or "content" not in settings:
+        raise UserError(f"{absent}; {made} was read from {settings.get('source')}")
+    content = str(settings["content"])
+    _write(_remembered(dataset, memory)[0], {"content": content, "listing": None})
+    return content, f"{absent} any more; going on with {made}, which was read from it"
+
+
+def _look(
+    dataset: Mapping[str, Any], stamps: Mapping[str, Stamp], known: Mapping[str, Any]
+) -> tuple[str, Hashes]:
+    """Hash of the whole, and of a folder those of its images; `known` has stamps with hashes."""
+    source, names = Path(dataset["source"]), dataset["names"]
+    if dataset["name"] != FOLDER:
+        return file_sha256(source), {}
+    texts = decoded(source, [os.fsencode(path) for path in stamps], names)
+    stored = dict(zip(texts, stamps, strict=True))
+    hashes = {
+        text: known[path][1]
+        for text, path in stored.items()
+        if known.get(path, [None])[0] == stamps[path]
+    }
+    files: list[str] = []
+    folders: list[str] = []
+    for entry in entries(source, names, lambda path: may_be_image(path) and path not in hashes):
+        (folders if entry.is_folder else files).append(entry.path)
+        if entry.content is not None:
+            hashes[entry.path] = hashlib.sha256(entry.content).hexdigest()
+    places = arrange(source, files, folders).places.values()
+    lines = [[p.split, p.label, p.file, hashes[p.path]] for p in places]
+    content = hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+    return content, {stored[text]: digest for text, digest in hashes.items() if text in stored}
+
+
+def _stamps(source: Path) -> dict[str, Stamp]:
+    """Of every file of a folder by its path in it; of an archive under an empty path."""
+    found = folder_files(source) if source.is_dir() else [("", source.stat())]
+    return {
+        path: [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+        for path, state in found
+        if not path.endswith("/")
+    }
+
+
+def _remembered(dataset: Mapping[str, Any], memory: Path) -> tuple[Path, Path]:
+    """Where the whole is remembered, which every job reads, and where its files are."""
+    path = os.path.abspath(dataset["source"])  # noqa: PTH100 - links are to be told apart
+    key = json.dumps([path, dataset["name"], dataset["names"]])
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return memory / f"{name}.json", memory / f"{name}.files.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    try:
+        write_text(path, json.dumps(value))
+    except UserError:  # a folder that must not be written: it is looked at again next time
+        return
