@@ -8,64 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from image_sets import ARCHIVES, Files, encode, image, read, refused, small_set, write
 from PIL import Image
 
 from sparsecnn.data import archive, image_folder
 from sparsecnn.data.dataset import Dataset, channel_statistics, check, class_counts
 from sparsecnn.data.image_folder import read_image_folder
 from sparsecnn.errors import UserError
-
-Files = dict[str, bytes]
-ARCHIVES = ["a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz", "a.zip"]
-
-
-def encode(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, kind)
-    return out.getvalue()
-
-
-def image(seed: int = 0, size: tuple[int, int] = (5, 4)) -> bytes:
-    rng = np.random.default_rng(seed)
-    return encode(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
-
-
-def small_set() -> Files:
-    return {
-        f"{split}/{name}/{i}.png": image(seed)
-        for seed, (split, name, i) in enumerate(
-            (split, name, i) for split in ("train", "test") for name in ("dog", "cat") for i in "10"
-        )
-    }
-
-
-def write(path: Path, files: Files) -> Path:
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in files.items():
-                archive.writestr(name, data)
-    elif ".tar" in path.name:
-        extension = path.suffix.removeprefix(".")
-        with tarfile.open(path, "w:" + extension.replace("tar", "")) as tar:
-            for name, data in files.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-    else:
-        for name, data in files.items():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(data)
-    return path
-
-
-def read(path: Path) -> Dataset:
-    return read_image_folder(path, path.parent / "unused")
-
-
-def refused(path: Path, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        read(path)
-    assert "\n" not in str(caught.value)
 
 
 def equal(a: Dataset, b: Dataset) -> bool:
@@ -130,7 +79,7 @@ def test_grey_palette_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     colour = np.stack([grey, grey + 50, grey + 100], 2)
     files = {
         "train/a/0.png": encode(grey),
-        "test/a/0.png": encode(np.dstack([colour, np.full_like(grey, 128)])),
+        "test/a/0.png": encode(np.dstack([colour, np.full_like(grey, 255)])),
         "train/b/0.jpg": encode(colour, "JPEG"),
         "test/b/0.bmp": encode(colour, "BMP"),
     }
@@ -207,9 +156,18 @@ def test_unreadable_file_in_folder(tmp_path: Path) -> None:
     refused(folder, r"'train/cat/pipe' is neither a file")
 
 
-@pytest.mark.parametrize("name", ARCHIVES)
+OUTSIDE = ["/train/cat/9.png", "../train/cat/9.png", "train/../cat/9.png", "C:/train/cat/9.png"]
+
+
 @pytest.mark.parametrize(
-    "member", ["/train/cat/9.png", "../train/cat/9.png", "train/../cat/9.png", "train\\cat\\9.png"]
+    ("name", "member"),
+    [
+        *((name, member) for name in ARCHIVES for member in OUTSIDE),
+        *(("a.zip", member.replace("/", "\\")) for member in OUTSIDE),
+        ("a.zip", "\\\\server\\train\\cat\\9.png"),
+        ("a.zip", "train\\cat/..\\..\\9.png"),
+        ("a.tar", "train\\cat\\9.png"),
+    ],
 )
 def test_paths_that_lead_outside(tmp_path: Path, name: str, member: str) -> None:
     path = write(tmp_path / name, {member: image()} | small_set())

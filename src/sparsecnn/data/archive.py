@@ -189,7 +189,7 @@ def _check_directory(file: IO[bytes], archive: zipfile.ZipFile) -> None:
     if end[4] not in (0xFFFF, len(members)):
         raise _DamagedError(f"it lists {len(members)} of {end[4]} files")
     begins = [member.header_offset for member in members] + [archive.start_dir]
-    if begins[0] != 0:
+    if begins[0] != _marker_size(file):
         raise _DamagedError("something comes before its first file; were two archives joined?")
     for member, (begin, following) in zip(members, pairwise(begins), strict=True):
         gap = following - _end_of_member(file, member, begin)
@@ -198,6 +198,12 @@ def _check_directory(file: IO[bytes], archive: zipfile.ZipFile) -> None:
             raise _DamagedError(f"something that it does not list lies beside {member.filename!r}")
     if archive.start_dir > at:
         raise _DamagedError("its directory is not where it should be")
+
+
+def _marker_size(file: IO[bytes]) -> int:
+    """Bytes that an archive begins with which could have been split over disks (APPNOTE 8.5.4)."""
+    file.seek(0)
+    return 4 if file.read(4) in (b"PK00", b"PK\7\x08") else 0
 
 
 def _end_of_member(file: IO[bytes], member: zipfile.ZipInfo, begin: int) -> int:
