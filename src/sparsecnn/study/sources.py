@@ -146,5 +146,5 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(path: Path, value: Mapping[str, Any]) -> None:
     try:
         write_text(path, json.dumps(value))
-    except UserError:  # a folder that must not be written: it is looked at again next time
+    except (OSError, UserError):  # where nothing can be written, it is looked at again next time
         return
