@@ -10,7 +10,7 @@ from sparsecnn.artifacts import environment, file_sha256, read_json
 from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
-from sparsecnn.study.config import diagnosed, made_of
+from sparsecnn.study.config import diagnosed, without_source
 from sparsecnn.report.language import NAMES
 from sparsecnn.planning.local_gpus import jobs_at_once
 from sparsecnn.study.stages import Stages

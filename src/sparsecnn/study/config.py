@@ -55,10 +55,15 @@ def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     used = {regime["recipe"] for regime in config["regimes"].values()}
     recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
-    dataset = {key: value for key, value in config["dataset"].items() if key != "source"}
     aside = ("report", "device", "threads")
-    kept = {key: value for key, value in config.items() if key not in aside}
-    return {**kept, "dataset": dataset, "recipes": recipes}
+    kept = {key: value for key, value in without_source(config).items() if key not in aside}
+    return {**kept, "recipes": recipes}
+
+
+def without_source(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without where the images lie, which no result depends on."""
+    dataset = {key: value for key, value in config["dataset"].items() if key != "source"}
+    return {**config, "dataset": dataset}
 
 
 def data_label(dataset: Mapping[str, Any]) -> str:
