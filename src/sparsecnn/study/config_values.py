@@ -9,8 +9,8 @@ from typing import Any
 LARGEST = 2**63 - 1
 """The largest whole number: what the libraries that get it can hold."""
 
-NULLS = ("null", "Null", "NULL", "~")
-"""Texts that mean null where null is allowed."""
+NULLS = ("null", "Null", "NULL", "~", "None")
+"""Texts that mean null where null is allowed; Snakemake writes None for that of a profile."""
 
 _DEEPEST = 16
 _MOST = 100_000
@@ -150,7 +150,8 @@ def _options(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> list[Mapping
     """A part of the schema as it says without `$ref`, then its alternatives."""
     if "$ref" in schema:
         schema = {**defs[schema["$ref"].rpartition("/")[2]], **schema}
-    return [schema, *schema.get("oneOf", [])]
+    inner = [_options(option, defs) for option in schema.get("oneOf", [])]
+    return [schema, *(option for options in inner for option in options)]
 
 
 def _part(options: list[Mapping[str, Any]], key: str) -> Mapping[str, Any]:
