@@ -1,4 +1,4 @@
-# Needs: config.yaml, and the files that --configfile names.
+# Needs: config.yaml, the files that --configfile names, and --config.
 # Makes: the library importable here and in every job, and `study`, the checked configuration.
 
 import os
@@ -43,8 +43,8 @@ def checked(read, *arguments):
         raise WorkflowError(f"wrong configuration\n{error}") from None
 
 
-# Read here a second time: Snakemake's own reader, which has been at the files before, names no
-# place of a mistake and takes 2:4 for a number. What else it did with them stays its own.
+# Read here a second time: Snakemake, which read the files before, names no place of a mistake, takes
+# 2:4 for a number and gives nested settings of --config as text. `config`, its own, goes unused.
 files = list(map(Path, workflow.configfiles))
 if not workflow.config_settings.replace_workflow_config:
     files.insert(0, Path(workflow.basedir) / "config.yaml")

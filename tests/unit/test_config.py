@@ -118,7 +118,6 @@ def test_keys_come_in_one_order_and_names_in_the_users():
 
 
 def test_regimes_come_from_least_to_most_trained_whatever_the_order_of_files():
-    """Snakemake puts what `--configfile` names before what config.yaml has."""
     longest = {"custom_cnn": 40, "vgg16": 40, "resnet18": 40}
     config = complete_config(
         {**DEFAULT, "regimes": {"longest": longest, **dict(reversed(DEFAULT["regimes"].items()))}},

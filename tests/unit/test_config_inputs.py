@@ -493,7 +493,7 @@ def test_files_are_merged_key_by_key_and_the_command_line_comes_last(written):
 
 
 def test_a_template_is_left_to_its_own_reader(written, inputs):
-    files = [ROOT / "config.yaml", written("__use_yte__: true\nseeds: [?1 + 1]")]
+    files = [ROOT / "config.yaml", written("__use_yte__: true\nseeds:\n  - ?1 + 1")]
     assert gather(files, [], lambda path: {"seeds": [2]})["seeds"] == [2]
     [line] = said(gather, files, [], no_template)
     assert line.startswith(f"{files[1]}: its template cannot be read (AssertionError: ")
