@@ -1,9 +1,10 @@
-# Needs: config.yaml, and the files that --configfile names.
+# Needs: config.yaml, the files that --configfile names, and --config.
 # Makes: the library importable here and in every job, and `study`, the checked configuration.
 
 import os
 import sys
 
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 
 # Snakemake does not quote it in the commands of jobs.
@@ -31,7 +32,7 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
 
 from sparsecnn.errors import UserError
 from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import read_config, read_schema
+from sparsecnn.study.config_files import gather, read_schema
 
 
 def checked(read, *arguments):
@@ -42,18 +43,15 @@ def checked(read, *arguments):
         raise WorkflowError(f"wrong configuration\n{error}") from None
 
 
-# Names the place of a mistake, which Snakemake's own reader does not. JSON is left to that: with
-# tabs it is no YAML.
-for path in [Path(workflow.basedir) / "config.yaml", *map(Path, workflow.configfiles)]:
-    if path.suffix != ".json":
-        checked(read_config, path)
+# Read here a second time: Snakemake, which read the files before, names no place of a mistake, takes
+# 2:4 for a number and gives nested settings of --config as text. `config`, its own, goes unused.
+files = list(map(Path, workflow.configfiles))
+if not workflow.config_settings.replace_workflow_config:
+    files.insert(0, Path(workflow.basedir) / "config.yaml")
+given = checked(gather, files, workflow.config_settings.config_args, load_configfile)
 
 
 configfile: Path(workflow.basedir) / "config.yaml"
 
 
-study = checked(
-    complete_config,
-    config,
-    read_schema(),
-)
+study = checked(complete_config, given, read_schema())

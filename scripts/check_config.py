@@ -2,21 +2,23 @@
 
     python scripts/check_config.py                                     # config.yaml alone
     python scripts/check_config.py studies/small.yaml mine.yaml        # as --configfile takes them
+    python scripts/check_config.py mine.yaml --config 'seeds=[0, 1]'   # as --config takes them
 
-Names every mistake by file and line where a file cannot be read, and else by key, with what is
-allowed. Snakemake reads the files of `--configfile` before any of this project's code runs, so
-what it says of one that is no YAML names neither file nor line.
+Names every mistake as a run does: by file and line where a file can be read and says something
+that no setting can be, and else by key, with what is allowed. Snakemake reads the files of
+`--configfile` before any of this project's code runs, so what a run says of one that is no YAML
+names neither file nor line.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from snakemake.utils import update_config
+from snakemake.common.configfile import load_configfile
 
 from sparsecnn.errors import UserError
 from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import read_config, read_schema
+from sparsecnn.study.config_files import gather, read_schema
 from sparsecnn.study.layout import trainings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -26,17 +28,17 @@ def main() -> None:
     """Print what the study would be, or each mistake in a line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("files", type=Path, nargs="*", help="what --configfile would name")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="likewise")
+    arguments = parser.parse_args()
     try:
-        print(check(parser.parse_args().files))
+        print(check(arguments.files, arguments.config))
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
-def check(files: list[Path]) -> str:
+def check(files: list[Path], entries: list[str]) -> str:
     """The study in a sentence; `UserError` with a line per mistake."""
-    config = read_config(PROJECT / "config.yaml")
-    for file in files:
-        update_config(config, read_config(file))
+    config = gather([PROJECT / "config.yaml", *files], entries, load_configfile)
     study = complete_config(config, read_schema())
     dense = len(trainings(study))
     pruned = dense * len(study["variants"])

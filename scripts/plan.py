@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-from snakemake.utils import update_config
+from snakemake.common.configfile import load_configfile
 
 from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.errors import UserError
@@ -30,7 +29,7 @@ from sparsecnn.planning.jobs import read_dry_run
 from sparsecnn.planning.plan import Plan, disk_need, disk_text
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import read_schema
+from sparsecnn.study.config_files import gather, read_schema
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -98,14 +97,9 @@ def dry_run(options: list[str]) -> str:
 
 
 def study_config(files: list[str], values: list[str]) -> dict[str, Any]:
-    """The checked configuration, merged as Snakemake merges it."""
-    config: dict[str, Any] = {}
-    for path in [PROJECT / "config.yaml", *map(Path, files)]:
-        update_config(config, yaml.safe_load(path.read_text()) or {})
-    for value in values:
-        key, _, text = value.partition("=")
-        update_config(config, {key: yaml.safe_load(text)})
-    return complete_config(config, read_schema())
+    """The checked configuration, read as the Snakefile reads it."""
+    paths = [PROJECT / "config.yaml", *map(Path, files)]
+    return complete_config(gather(paths, values, load_configfile), read_schema())
 
 
 def images_of(config: dict[str, Any]) -> Images | None:

@@ -118,7 +118,6 @@ def test_keys_come_in_one_order_and_names_in_the_users():
 
 
 def test_regimes_come_from_least_to_most_trained_whatever_the_order_of_files():
-    """Snakemake puts what `--configfile` names before what config.yaml has."""
     longest = {"custom_cnn": 40, "vgg16": 40, "resnet18": 40}
     config = complete_config(
         {**DEFAULT, "regimes": {"longest": longest, **dict(reversed(DEFAULT["regimes"].items()))}},
@@ -190,8 +189,8 @@ WRONG = [
         "recipes.strong.learning_rat: unknown key, did you mean learning_rate?",
     ),
     (
-        {"recipes": {"strong": {"batch_size": "128"}}},
-        'recipes.strong.batch_size: "128" is not of type integer',
+        {"recipes": {"strong": {"batch_size": "many"}}},
+        'recipes.strong.batch_size: "many" is not of type integer; write a whole number',
     ),
     ({"recipes": {"strong": {"batch_size": 1}}}, "batch_size: 1 is not allowed, it must be at le"),
     ({"recipes": {"my": {"learning_rate": 0}}}, "learning_rate: 0 is not allowed, it must be more"),
@@ -236,7 +235,11 @@ WRONG = [
     ({"dataset": {"label": ""}}, "dataset.label: must not be empty"),
     ({"dataset": {"sorce": "x"}}, "dataset.sorce: unknown key, did you mean source?"),
     ({"dataset": {"normalization": {"mean": [0, 0, 0]}}}, None),
-    ({"dataset": {"normalization": {"mean": [0], "std": [1]}}}, "dataset.normalization: "),
+    (
+        {"dataset": {"normalization": {"mean": [0], "std": [1]}}},
+        "dataset.normalization.mean: [0] has too few entries, it must have 3",
+    ),
+    ({"dataset": {"normalization": 3}}, "dataset.normalization: 3 is none or more than one of: nu"),
     ({"calibration": {"images": 0}}, "calibration.images: 0 is not allowed, it must be at least 1"),
     ({"pruning": {"pattern": "5:4"}}, "pattern: '5:4' keeps 5 of 4 weights; N must be smaller"),
     ({"pruning": {"pattern": "4:4"}}, "N must be smaller than M"),

@@ -1,15 +1,26 @@
 """Check a study's configuration and fill in its defaults."""
 
 import copy
-import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from textwrap import shorten
 from typing import Any, cast
 
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import Draft202012Validator, ValidationError, validators
 
 from sparsecnn.errors import UserError
 from sparsecnn.registry import names
+from sparsecnn.study.config_values import (
+    NULLS,
+    as_meant,
+    clipped,
+    kinds_of,
+    place,
+    shown,
+    what_to_write,
+    wrong_values,
+)
 
 DENSE = "dense"
 """Name of a network before pruning, where variants are named."""
@@ -20,25 +31,22 @@ _REMOVABLE = ("models", "recipes", "regimes", "variants", "claims")
 def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with null entries removed, defaults filled in, keys in the schema's order.
 
+    A text is read as number, boolean or null where the schema allows no text.
     Regimes come by their epochs, least trained first, whatever file named them first; they keep
     their recipe and the budgets of the study's models alone, in the models' order.
 
     Raises `UserError` with one line per mistake: key, value, what is allowed.
     """
     schema = _with_registered_names(schema)
-    complete = copy.deepcopy(dict(config))
-    for section in _REMOVABLE:
-        entries = complete.get(section)
-        if isinstance(entries, dict):
-            complete[section] = {k: v for k, v in entries.items() if v is not None}
-    errors = list(Draft202012Validator(schema).iter_errors(complete))
+    _refuse(wrong_values(config))
+    if not isinstance(config, dict):
+        _refuse([f"the configuration: {shown(config)} is no settings; write `key: value`"])
+    complete = _without_removed(as_meant(config, schema, schema["$defs"]))
+    errors = list(_Validator(schema).iter_errors(complete))
     errors.sort(key=lambda error: _position(complete, error.absolute_path))
-    problems = [line for error in errors for line in _describe(error)]
-    if not problems:
-        _fill_defaults(complete, schema, schema["$defs"])
-        problems = list(_contradictions(complete))
-    if problems:
-        raise UserError("\n".join(problems))
+    _refuse(line for error in errors for line in _describe(error))
+    _fill_defaults(complete, schema, schema["$defs"])
+    _refuse(_contradictions(complete))
     regimes = {
         name: {"recipe": regime["recipe"]} | {model: regime[model] for model in complete["models"]}
         for name, regime in complete["regimes"].items()
@@ -104,6 +112,39 @@ def _with_registered_names(schema: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
+def _without_removed(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without entries that null removes."""
+    return {
+        section: {k: v for k, v in entries.items() if v is not None and v not in NULLS}
+        if section in _REMOVABLE and isinstance(entries, dict)
+        else entries
+        for section, entries in config.items()
+    }
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    lines = dict.fromkeys(problems)  # the validator says once for each missing key what is missing
+    if lines:
+        raise UserError("\n".join(clipped(line) for line in lines))
+
+
+# JSON Schema takes 128.0 for an integer, which torch does not, and `$` for the end of a text that
+# ends in a line break.
+_Validator = cast(Any, validators).extend(
+    Draft202012Validator,
+    validators={
+        "pattern": lambda _, form, value, __: (
+            [ValidationError(f"{shown(value)} is not of the form {form}")]
+            if isinstance(value, str) and not re.fullmatch(form, value)
+            else []
+        )
+    },
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: type(value) is int
+    ),
+)
+
+
 def _fill_defaults(value: Any, schema: Mapping[str, Any], defs: Mapping[str, Any]) -> None:
     if not isinstance(value, dict):
         return
@@ -140,54 +181,85 @@ def _position(config: Any, path: Iterable[str | int]) -> list[int]:
 
 def _describe(error: ValidationError) -> Iterator[str]:
     """One line for each mistake that a schema error stands for."""
-    where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
-    value = json.dumps(error.instance, ensure_ascii=False, default=str)
+    where = place(tuple(error.absolute_path))
+    value = shown(error.instance)
     is_name = "propertyNames" in error.absolute_schema_path
     rule, limit = str(error.validator), cast(Any, error.validator_value)
     if rule == "additionalProperties":
         allowed = list(cast(Any, error.schema)["properties"])
-        for key in sorted(set(cast(Any, error.instance)) - set(allowed), key=str):
-            full = str(key) if not error.absolute_path else f"{where}.{key}"
-            yield f"{full}: unknown key{_nearest(key, allowed)}"
+        for key in sorted(set(cast(Any, error.instance)) - set(allowed)):
+            yield f"{place((*error.absolute_path, key))}: unknown key{_nearest(key, allowed)}"
     elif rule == "required":
         missing = [key for key in limit if key not in cast(Any, error.instance)]
         yield f"{where}: {', '.join(missing)} missing"
+    elif rule == "oneOf":
+        yield from _describe_choice(error)
     elif rule == "enum" and is_name:
         yield f"{where}: unknown name {value}{_nearest(error.instance, limit)}"
     elif rule == "enum":
         yield f"{where}: {value} is not allowed{_nearest(error.instance, limit)}"
     elif is_name:
-        yield f"{where}: {value} cannot be a name here (letters, digits and _; not 'dense')"
+        yield f"{where}: {value} cannot be a name here ({_name_of(rule, limit)})"
+    elif rule == "type":
+        write = what_to_write(error.instance, cast(Any, error.schema))
+        types = [limit] if isinstance(limit, str) else limit
+        yield f"{where}: {value} is not of type {' or '.join(types)}; write {write}"
     else:
         yield f"{where}: {_plain(rule, value, limit, error.message)}"
+
+
+def _name_of(rule: str, limit: Any) -> str:
+    """What a name must be that the schema's rule refused."""
+    if rule == "not":
+        return f"'{limit['const']}' is the network before pruning"
+    letters = "small letters" if limit.startswith("^[a-z]") else "letters"
+    longest = 1 + int(limit.rpartition(",")[2].rstrip("}$"))
+    return f"{letters}, digits and _, a letter first, at most {longest} in all"
+
+
+def _describe_choice(error: ValidationError) -> Iterator[str]:
+    """What is wrong in the one alternative that has the value's type; if none has, which there are.
+
+    The number of the alternative is the first part of its errors' paths in the schema.
+    """
+    options: Any = error.validator_value
+    context = list(error.context or [])
+    other = {e.schema_path[0] for e in context if e.validator == "type" and not e.path}
+    fitting = [n for n, option in enumerate(options) if kinds_of(option) and n not in other]
+    if len(fitting) == 1:
+        for inside in (e for e in context if e.schema_path[0] == fitting[0]):
+            yield from _describe(inside)
+    elif "type" not in cast(Any, error.schema) or isinstance(error.instance, dict):
+        named = ", ".join(_alternatives(options))
+        where = place(tuple(error.absolute_path))
+        yield f"{where}: {shown(error.instance)} is none or more than one of: {named}"
 
 
 def _plain(rule: str, value: str, limit: Any, message: str) -> str:
     """What is wrong with one value."""
     if rule in _BOUNDS:
         return f"{value} is not allowed, it must be {_BOUNDS[rule]} {limit}"
-    if rule == "type":
-        types = [limit] if isinstance(limit, str) else limit
-        return f"{value} is not of type {' or '.join(types)}"
-    if rule == "oneOf":
-        return f"{value} is none or more than one of: {', '.join(_options(limit))}"
+    if rule == "minItems" and limit > 1:
+        return f"{value} has too few entries, it must have {limit}"
     return {
         "pattern": f"{value} is not of the form {limit}",
         "minItems": "must not be empty",
+        "maxItems": f"{value} has too many entries, it must have {limit}",
         "minProperties": "must not be empty",
         "minLength": "must not be empty",
+        "maxLength": f"{value} is too long, it must have at most {limit} characters",
         "uniqueItems": f"{value} names something twice",
     }.get(rule, message)
 
 
-def _options(alternatives: list[dict[str, Any]]) -> list[str]:
+def _alternatives(options: list[dict[str, Any]]) -> list[str]:
     """What each alternative of a schema's `oneOf` is, in a word or two."""
-    return [" and ".join(option.get("required", [option.get("type")])) for option in alternatives]
+    return [" and ".join(option.get("required", [option.get("type")])) for option in options]
 
 
 def _nearest(word: Any, allowed: list[Any]) -> str:
     close = get_close_matches(str(word), [str(a) for a in allowed], n=1)
-    options = ", ".join(str(a) for a in allowed)
+    options = shorten(", ".join(str(a) for a in allowed), 200, placeholder=" ...")
     guess = f", did you mean {close[0]}?" if close else ""
     return f"{guess} (allowed: {options})"
 
@@ -268,8 +340,8 @@ def _wrong_combinations(config: Mapping[str, Any], settings: Mapping[str, Any]) 
         )
     if not group and not 0 < float(pattern.partition("%")[0]) < 100:
         yield f"pattern: {pattern!r} must remove more than 0% and less than 100%"
-    if settings.get("target") == "dense" and settings["calibration"] != "sequential":
-        given = settings["calibration"]
+    given = settings.get("calibration", "sequential")  # a method without is told so below
+    if settings.get("target") == "dense" and given != "sequential":
         yield f"target: 'dense' needs calibration: sequential; with {given}, write target: own"
     for key in sorted(set(settings) - _keys_of(config, method)):
         yield f"{key}: method {method} has no such setting"
