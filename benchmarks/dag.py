@@ -5,6 +5,7 @@ graph, and the digests of every job's settings and code.
 
     python benchmarks/dag.py
     python benchmarks/dag.py --finished results-folder-of-a-project --configfile studies/demo.yaml
+    python benchmarks/dag.py --images 60000       # what a look at a folder of images adds
 """
 
 import argparse
@@ -18,6 +19,7 @@ import yaml
 
 from sparsecnn.digest import CodeDigest
 from sparsecnn.study.config import complete_config
+from sparsecnn.study.sources import source_content
 from sparsecnn.study.stages import Stages
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +31,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 14, 137])
     parser.add_argument("--finished", type=Path, help="a project with a finished study")
     parser.add_argument("--configfile", help="of the finished study")
+    parser.add_argument("--images", type=int, help="files in a made-up folder of images")
     arguments = parser.parse_args()
+    if arguments.images:
+        first, again = looks(arguments.images)
+        print(f"folder of {arguments.images} images: first look {first:.1f} s, again {again:.2f} s")
+        return
     if arguments.finished:
         seconds, output = dry_run(arguments.finished, ["--configfile", arguments.configfile])
         nothing = "Nothing to be done" in output
@@ -50,6 +57,24 @@ def plan(seeds: int) -> tuple[int, float, float]:
         seconds, output = dry_run(Path(folder), command)
     total = next(line for line in output.splitlines() if line.startswith("total"))
     return int(total.split()[1]), seconds, own_seconds(seeds)
+
+
+def looks(images: int) -> tuple[float, float]:
+    """Seconds of the first look at a source of so many files, and of another one."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for i in range(images):
+            path = folder / "images" / ("train", "test")[i % 6 == 0] / f"class-{i // 6 % 10}"
+            path.mkdir(parents=True, exist_ok=True)
+            (path / f"{i}.png").write_bytes(b"%d" % i * 400)
+        time.sleep(3)  # younger files are not remembered
+        dataset = {"name": "image_folder", "source": str(folder / "images"), "names": None}
+        seconds = []
+        for _ in range(2):
+            begun = time.perf_counter()
+            source_content(dataset, folder / "memory")
+            seconds.append(time.perf_counter() - begun)
+    return seconds[0], seconds[1]
 
 
 def dry_run(folder: Path, arguments: list[str]) -> tuple[float, str]:
