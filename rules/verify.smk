@@ -1,5 +1,6 @@
 # Needs: a finished study.
-# Makes: nothing; says whether its files are whole, as scripts/verify.py does. A target of its own:
+# Makes: nothing, so that it runs whenever it is asked for; says whether the study's files are what
+# the configuration as it is now would make, as scripts/verify.py --configfile does:
 #   snakemake --cores 1 verify
 
 
@@ -15,5 +16,7 @@ rule verify:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        settings={"config": study},
     script:
         "../scripts/verify.py"

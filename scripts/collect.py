@@ -34,7 +34,7 @@ def main(
 ) -> None:
     """Write the tables and provenance.json, unless their sources are of different generations."""
     config = settings["config"]
-    lineage = Lineage(table.parents[1], config, CodeDigest.of_this_project(), thorough=False)
+    lineage = Lineage(table.parent, config, CodeDigest.of_this_project(), thorough=False)
     tensors = lineage.require_whole()
     sources = [read_json(path, "metrics") for path in metrics]
     values = [{**value, "seconds": manifest.seconds} for value, manifest in sources]
