@@ -10,13 +10,12 @@ Reads every artifact, compares its content with its hash, and its manifest with 
 settings, the present code and the artifacts that it was made from. The settings are those that
 provenance.json records, or those of the configuration, given as for snakemake. The folder may lie
 anywhere, under any name, that of its baselines beside it. Prints what is not whole; the exit status
-is 0 if all is, 1 if not. `--export` writes a study that is whole as an RO-Crate; given such a crate,
-the files in it are compared with their hashes.
+is 0 if all is, 1 if not. `--export` writes a study that is whole as an RO-Crate; a crate's files are
+compared with their hashes.
 """
 
 import argparse
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,7 +119,7 @@ def verify(study: Path, config: Mapping[str, Any] | None = None) -> list[Finding
 
 def _folder(study: Path) -> Path:
     """With its name, even for `.`; links are kept, since baselines lie beside the link."""
-    return Path(os.path.abspath(study))
+    return study.absolute()
 
 
 def _provenance(study: Path) -> Manifest:

@@ -169,7 +169,8 @@ class Lineage:
             _, made = read_json(record, "provenance")
             origin = self._stages.provenance()
             # Of an older version's record, settings that it lacks have their defaults.
-            check_record(record, made, Origin(made.settings, origin.code) if self._recorded else origin)
+            settings = made.settings if self._recorded else origin.settings
+            check_record(record, made, Origin(settings, origin.code))
             check_parents(record, made, self._measured)
 
         def read_recorded(path: Path) -> None:
