@@ -1,6 +1,7 @@
 # Needs: a finished study.
-# Makes: nothing, so that it runs whenever it is asked for; says whether the study's files are what
-# the configuration as it is now would make, as scripts/verify.py --configfile does:
+# Makes: nothing, not even a benchmark, so that it runs whenever it is asked for; says whether the
+# study's files are what the configuration as it is now would make, as scripts/verify.py
+# --configfile does:
 #   snakemake --cores 1 verify
 
 
@@ -9,8 +10,6 @@ rule verify:
         table=rules.collect.output.table,
     log:
         f"{LOGS}/verify.log",
-    benchmark:
-        f"{BENCHMARKS}/verify.tsv"
     conda:
         "../envs/sparsecnn.yaml"
     resources:

@@ -10,8 +10,8 @@ Reads every artifact, compares its content with its hash, and its manifest with 
 settings, the present code and the artifacts that it was made from. The settings are those that
 provenance.json records, or those of the configuration, given as for snakemake. The folder may lie
 anywhere, under any name, that of its baselines beside it. Prints what is not whole; the exit status
-is 0 if all is, 1 if not. `--export` writes a study that is whole as an RO-Crate; a crate's files are
-compared with their hashes.
+is 0 if all is, 1 if not. `--export` writes a study that is whole as an RO-Crate. The files of a
+crate are compared with their hashes.
 """
 
 import argparse
