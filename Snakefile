@@ -17,6 +17,7 @@ include: "rules/evaluate.smk"
 include: "rules/diagnose.smk"
 include: "rules/report.smk"
 include: "rules/verify.smk"
+include: "rules/moved.smk"
 include: "rules/watch.smk"
 
 
@@ -31,7 +32,8 @@ rule all:
     default_target: True
     input:
         rules.collect.input,  # so that an artifact that was deleted is made again
+        rules.collect.output,
+        rules.claims.output,
+        rules.figures.output,
         rules.report.output,
         rules.page.output,
-        f"{RESULTS}/metrics.csv",
-        f"{RESULTS}/claims.json",

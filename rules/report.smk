@@ -21,7 +21,7 @@ rule collect:
         metrics=networks(METRICS, ["dense", *study["variants"]]),
         layers=networks(LAYERS, study["variants"]),
         diagnostics=networks(DIAGNOSTICS, ["dense"]) if DIAGNOSED else [],
-        lineage=[path for path, _ in layout.tensor_files(Path("results"), study)],
+        lineage=[path for path, _ in layout.tensor_files(Path(RESULTS), study)],
     output:
         **(
             {

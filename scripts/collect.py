@@ -35,7 +35,7 @@ def main(
     """Write the tables and provenance.json, unless their sources are of different generations."""
     config = settings["config"]
     digest, content = CodeDigest.of_this_project(), settings["content"]
-    lineage = Lineage(table.parents[1], config, digest, content, thorough=False)
+    lineage = Lineage(table.parent, config, digest, content, thorough=False)
     tensors = lineage.require_whole()
     sources = [read_json(path, "metrics") for path in metrics]
     values = [{**value, "seconds": manifest.seconds} for value, manifest in sources]
@@ -60,8 +60,7 @@ def main(
         )
         write_csv(diagnostics_table, lines)
         tables.append(diagnostics_table)
-    recorded = {**settings, "config": _with_source(config, tensors)}
-    manifest = Manifest("provenance", recorded, code, parents, record(tables, table.parent))
+    manifest = Manifest("provenance", settings, code, parents, record(tables, table.parent))
     made = provenance_of(sources, tensors)
     if len(made["precisions"]) > 1:
         logger.warning(
@@ -70,12 +69,6 @@ def main(
             *made["precisions"],
         )
     write_json(provenance, made, manifest)
-
-
-def _with_source(config: dict[str, Any], tensors: list[Manifest]) -> dict[str, Any]:
-    """The configuration with where the source lay that the dataset was read from."""
-    [dataset] = (manifest for manifest in tensors if manifest.kind == "dataset")
-    return {**config, "dataset": {**config["dataset"], "source": dataset.settings.get("source")}}
 
 
 if __name__ == "__main__":

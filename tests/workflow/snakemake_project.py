@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import importlib.util
 import os
 import re
 import shutil
@@ -107,6 +108,19 @@ class Project:
         counts = dict(line.split() for line in table[1].splitlines())
         return {rule: int(n) for rule, n in counts.items() if rule != "all"}
 
+    def script(self, name, *arguments, study=None):
+        """Output and exit status of one of its scripts; the study's file is written for it."""
+        self.arguments((), study)
+        run = subprocess.run(
+            [sys.executable, f"scripts/{name}", *map(str, arguments)],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": "src"},
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in run.stderr
+        return run.stdout + run.stderr, run.returncode
+
     def contents(self):
         """Hash of the metrics of every network of the study, by file."""
         return {
@@ -116,6 +130,16 @@ class Project:
 
     def __truediv__(self, path):
         return self.folder / path
+
+
+@functools.cache
+def load_script(name):
+    """A script of the project as a module."""
+    path = ROOT / "scripts" / name
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @functools.cache

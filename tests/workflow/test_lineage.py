@@ -1,18 +1,14 @@
 """A study's files are trusted only as what the present settings, code and parents would make."""
 
 import csv
-import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 
 import pytest
 from rocrate.rocrate import ROCrate
-from snakemake_project import ROOT, TINY, Project
+from snakemake_project import TINY, Project, load_script
 
 from sparsecnn.artifacts import read_json, read_tensors, write_json
 from sparsecnn.errors import UserError
@@ -23,27 +19,12 @@ RUN = "custom_cnn/small/epochs-2/seed-0"
 SHORT, LONG = (f"{STUDY}/custom_cnn/small/epochs-{n}/seed-0" for n in (1, 2))
 
 
-def load_verify():
-    spec = importlib.util.spec_from_file_location("script_verify", ROOT / "scripts/verify.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.verify
-
-
-verify = load_verify()
+verify = load_script("verify.py").verify
 
 
 def verified(project, *arguments):
     """Output and exit status of the command that checks a study."""
-    run = subprocess.run(
-        [sys.executable, "scripts/verify.py", STUDY, *arguments],
-        cwd=project.folder,
-        env={**os.environ, "PYTHONPATH": "src"},
-        capture_output=True,
-        text=True,
-    )
-    assert "Traceback" not in run.stderr
-    return run.stdout + run.stderr, run.returncode
+    return project.script("verify.py", STUDY, *arguments)
 
 
 def test_a_finished_study_is_whole(finished):
@@ -51,7 +32,9 @@ def test_a_finished_study_is_whole(finished):
     assert status == 0
     # Dataset with its summary, calibration set, 2 trainings with a history, 6 prunings with a
     # table, 8 metrics, 2 diagnostics, 2 tables, what is on record of them, verdicts.
-    assert output.strip() == f"{2 + 1 + 2 * 2 + 6 * 2 + 8 + 2 + 2 + 1 + 1} whole"
+    count = 2 + 1 + 2 * 2 + 6 * 2 + 8 + 2 + 2 + 1 + 1
+    compared = f"compared with the settings recorded in {STUDY}/provenance.json"
+    assert output.strip() == f"{count} whole; {compared}"
 
 
 def test_a_study_of_a_version_with_fewer_settings_is_checked_with_their_defaults(copied):
@@ -61,7 +44,7 @@ def test_a_study_of_a_version_with_fewer_settings_is_checked_with_their_defaults
     path.write_text(json.dumps(document))
     output, status = verified(copied)
     assert status == 0
-    assert output.strip().endswith(" whole")
+    assert output.startswith("33 whole; ")
 
 
 def test_a_study_travels_as_a_crate(finished, tmp_path):

@@ -48,11 +48,10 @@ def export_crate(folder: Path, provenance: Manifest, project: Path, target: Path
     Raises `UserError` if a file is missing or `target` cannot be written.
     """
     config = provenance.settings["config"]
-    root = folder.parent
     with tempfile.TemporaryDirectory() as temporary:
         made = {
             "config.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-            "artifacts.json": json.dumps(_manifests(root, config), indent=1, sort_keys=True),
+            "artifacts.json": json.dumps(_manifests(folder, config), indent=1, sort_keys=True),
         }
         for name, text in made.items():
             (Path(temporary) / name).write_text(text, encoding="utf-8")
@@ -129,11 +128,16 @@ def _small_files(folder: Path) -> list[Path]:
     return found
 
 
-def _manifests(root: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Manifest of every file of tensors, by its path under the folder of all results."""
+def _manifests(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Manifest of every file of tensors, by its path under the folder of all results.
+
+    In these paths the study's folder has the study's name, whatever it is called now.
+    """
+    files = layout.tensor_files(folder, config)
+    named = layout.tensor_files(Path(config["study"]), config)
     return {
-        path.relative_to(root).as_posix(): asdict(read_manifest(path, kind))
-        for path, kind in layout.tensor_files(root, config)
+        name.as_posix(): asdict(read_manifest(path, kind))
+        for (name, _), (path, kind) in zip(named, files, strict=True)
     }
 
 

@@ -64,22 +64,28 @@ def baselines(config: Mapping[str, Any]) -> str:
     return name
 
 
+def baselines_folder(folder: Path, config: Mapping[str, Any]) -> Path:
+    """Where the dataset, calibration sets and dense networks of the study in `folder` lie.
+
+    In it, whatever it is called, or in the folder beside it that has the name of its baselines.
+    """
+    name = baselines(config)
+    return folder if name == config["study"] else folder.parent / name
+
+
 def reports(config: Mapping[str, Any]) -> dict[str, str]:
     """The report in each of its languages, the first under the plain name."""
     first, *others = config["report"]["language"]
     return {first: REPORT} | {own: TRANSLATED_REPORT.format(language=own) for own in others}
 
 
-def tensor_files(root: Path, config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Every file of tensors that a study's metrics come from, with its kind.
-
-    `root` is the folder of all studies' results.
-    """
-    base, own = root / baselines(config), root / config["study"]
+def tensor_files(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Every file of tensors that the metrics of the study in `folder` come from, with its kind."""
+    base = baselines_folder(folder, config)
     yield base / DATASET, "dataset"
     for seed in config["seeds"]:
         yield base / CALIBRATION.format(seed=seed), "calibration"
     for name in paths(DENSE, config, ["dense"]):
         yield base / name, "dense"
     for name in paths(PRUNED, config, list(config["variants"])):
-        yield own / name, "pruned"
+        yield folder / name, "pruned"

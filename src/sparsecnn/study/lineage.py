@@ -22,6 +22,7 @@ from sparsecnn.errors import ArtifactError
 from sparsecnn.study import layout
 from sparsecnn.study.config import DENSE, diagnosed
 from sparsecnn.study.layout import Training
+from sparsecnn.study.record import check_record
 from sparsecnn.study.stages import Stages
 
 WHOLE = "whole"
@@ -53,8 +54,8 @@ class Lineage:
 
     Parameters
     ----------
-    root
-        The folder that holds the results of all studies.
+    folder
+        That of the study's results, whatever it is called.
     config
         A checked configuration.
     digest
@@ -65,20 +66,24 @@ class Lineage:
         Whether all content is read and compared with its hash; without it, of files of tensors
         the manifest alone is read, which takes milliseconds, and what no table is made of is left
         out: the summary of the dataset, histories, and the report, which is yet to be made anew.
+    recorded
+        Whether `config` was read from the study's own provenance.json, whose settings then say
+        nothing new.
     """
 
     def __init__(
         self,
-        root: Path,
+        folder: Path,
         config: Mapping[str, Any],
         digest: CodeDigest,
         content: str | None,
         *,
         thorough: bool,
+        recorded: bool = False,
     ) -> None:
-        self._config, self._thorough = config, thorough
+        self._config, self._thorough, self._recorded = config, thorough, recorded
         self._stages = Stages(config, digest, content)
-        self._base, self._own = root / layout.baselines(config), root / config["study"]
+        self._base, self._own = layout.baselines_folder(folder, config), folder
         self._measured: dict[str, str] = {}
         """`content` of the metrics and diagnostics met so far, as the tables' parents."""
 
@@ -165,8 +170,10 @@ class Lineage:
 
         def read_record() -> None:
             _, made = read_json(record, "provenance")
-            # Not its settings: the configuration that all is checked against may be read from it.
-            check_origin(record, made, Origin({}, self._stages.provenance().code))
+            origin = self._stages.provenance()
+            # Of an older version's record, settings that it lacks have their defaults.
+            settings = made.settings if self._recorded else origin.settings
+            check_record(record, made, Origin(settings, origin.code))
             check_parents(record, made, self._measured)
 
         def read_recorded(path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sparsecnn.artifacts import file_sha256, read_manifest, write_text
@@ -22,6 +23,8 @@ from sparsecnn.errors import UserError
 MEMORY = Path(".snakemake", "sources")
 """Where it is remembered, in the working directory; deleting it costs another reading."""
 FOLDER = "image_folder"
+CHANGED, UNSEEN = "changed", "unseen"
+"""States of a source that holds something else than was read, or that is gone."""
 
 _FRESH = 2 * 10**9
 """A file changed less than so many ns ago may change again without a newer date."""
@@ -65,6 +68,24 @@ def source_content(
         )
     _write(whole, {"content": content, "listing": listing if sure == set(stamps) else None})
     return content
+
+
+def state_of_source(dataset: Mapping[str, Any], read: str | None) -> tuple[str, str, str | None]:
+    """Whether a configuration's source still holds what the dataset was `read` from.
+
+    Everything is read. A state, ``whole``, `CHANGED` or `UNSEEN`; what to say; and what it holds
+    now, if that is known.
+    """
+    try:
+        with TemporaryDirectory() as nothing_remembered:
+            now = source_content(dataset, Path(nothing_remembered))
+    except UserError as error:
+        if Path(dataset["source"]).exists():
+            return CHANGED, str(error), None
+        return UNSEEN, "it is not there, so it could not be looked at", None
+    if now != read:
+        return CHANGED, "it no longer holds what the dataset was read from", now
+    return "whole", "it still holds what the dataset was read from", now
 
 
 def remembered_content(dataset: Mapping[str, Any], memory: Path = MEMORY) -> str | None:
