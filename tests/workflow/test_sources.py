@@ -243,3 +243,53 @@ def test_transparent_images_get_the_background_that_the_study_names(fresh):
     fresh.snakemake("--until", "dataset", study=study | {"dataset": DATASET})
     dark = study | {"dataset": DATASET | {"background": "black"}}
     assert "dataset" in fresh.planned(study=dark)
+
+
+def test_verify_says_that_the_source_holds_what_was_read(project, inputs):
+    touched(project / "images")
+    output, status = project.script("verify.py", "results/tiny")
+    assert status == 0
+    assert "whole    images: it still holds what the dataset was read from" in output
+    inputs("verify, images as they were read", output.splitlines()[0])
+
+
+def test_verify_says_that_the_source_changed(project, inputs):
+    other_byte(project / "images")
+    output, status = project.script("verify.py", "results/tiny")
+    assert status == 1
+    line, count, advice = output.splitlines()
+    assert line == "changed  images: it no longer holds what the dataset was read from"
+    assert re.match("15 whole, 1 changed; compared with the settings recorded in ", count)
+    assert advice == (
+        "To mend: put back what images held, or run snakemake to make the study anew."
+    )
+    inputs("verify, an image changed", line)
+
+
+def test_verify_with_the_present_settings_says_what_is_of_other_images(project):
+    """As when somebody made Snakemake believe that all is well."""
+    other_byte(project / "images")
+    project.snakemake("--touch")
+    assert project.planned() == {}
+    output = project.snakemake("--", "verify", ok=False)
+    assert "changed  images: it no longer holds what the dataset was read from" in output
+    assert re.search(r"foreign  tiny/data/dataset.safetensors: .*content: ", output)
+
+
+def test_verify_says_of_a_source_that_is_gone_that_it_was_not_looked_at(project, inputs):
+    shutil.rmtree(project / "images")
+    output, status = project.script("verify.py", "results/tiny")
+    assert status == 0
+    line = "unseen   images: it is not there, so it could not be looked at"
+    assert output.splitlines()[0] == line
+    assert "1 unseen" in output
+    inputs("verify, images deleted", line)
+
+
+def test_verify_says_of_a_source_that_was_cut_short(project):
+    pack_tar(project / "cut", read_folder(project / "images"), "w")
+    shutil.rmtree(project / "images")
+    (project / "images").write_bytes((project / "cut").read_bytes()[:5000])
+    output, status = project.script("verify.py", "results/tiny")
+    assert status == 1
+    assert re.match("changed  images: images: cannot be read ", output)
