@@ -6,6 +6,10 @@ import pytest
 import yaml
 from snakemake_project import SMALL, TINY, load_script, merged
 
+from cifar_archive import members_of, write_archive
+from sparsecnn.data import cifar
+from sparsecnn.data.cifar import CIFAR10
+
 STUDY = "results/tiny"
 RUN = "custom_cnn/small/epochs-1/seed-0"
 script = load_script("verify.py")
@@ -193,3 +197,20 @@ def test_a_mistake_is_one_line(copied, inputs, mistake, line):
     inputs(
         f"verify.py {' '.join(arguments)} ({mistake.__name__.replace('_', ' ')})", output.strip()
     )
+
+
+def test_the_downloaded_archive_is_looked_at_too(tmp_path, monkeypatch, inputs):
+    layout = write_archive(tmp_path / CIFAR10.filename, CIFAR10, members_of(CIFAR10))
+    monkeypatch.setattr(cifar, "CIFAR10", layout)
+    path = tmp_path / CIFAR10.filename
+    [found] = script._download(tmp_path, "cifar10")
+    assert (found.path, found.state) == (path, "whole")
+    path.write_bytes(path.read_bytes()[:-1])
+    [found] = script._download(tmp_path, "cifar10")
+    assert found.state == "broken"
+    assert "md5 is" in found.reason
+    inputs("verify, the downloaded archive altered", found.reason.replace(f"{tmp_path}/", ""))
+    path.unlink()
+    [found] = script._download(tmp_path, "cifar10")
+    assert found.state == "unseen"
+    assert script._download(tmp_path, "digits") == []
