@@ -31,6 +31,7 @@ rule all:
     default_target: True
     input:
         rules.collect.input,  # so that an artifact that was deleted is made again
+        CHECKED,
         rules.report.output,
         rules.page.output,
         f"{RESULTS}/metrics.csv",

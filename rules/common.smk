@@ -6,7 +6,13 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 
 from snakemake.logging import logger
-from sparsecnn.artifacts import environment, file_sha256, read_json
+from sparsecnn.artifacts import (
+    check_origin,
+    environment,
+    file_sha256,
+    read_json,
+    read_manifest,
+)
 from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
@@ -37,6 +43,7 @@ PRUNED = f"{RESULTS}/{layout.PRUNED}"
 LAYERS = f"{RESULTS}/{layout.LAYERS}"
 DIAGNOSTICS = f"{RESULTS}/{layout.DIAGNOSTICS}"
 METRICS = f"{RESULTS}/{layout.METRICS}"
+CHECKED = f"{RESULTS}/{layout.CHECKED}"
 TABLE = f"{RESULTS}/{layout.TABLE}"
 PROVENANCE = f"{RESULTS}/{layout.PROVENANCE}"
 CLAIMS = f"{RESULTS}/{layout.CLAIMS}"
@@ -87,6 +94,11 @@ def gpus():
 if workflow.is_main_process and workflow.local_exec and gpus():
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", jobs_at_once())
+
+# For the job that asks whether memory suffices. Jobs inherit it; on a cluster's node it is not set.
+COMPUTES = "SPARSECNN_COMPUTES"
+if workflow.is_main_process and workflow.local_exec and not gpus():
+    os.environ[COMPUTES] = "here"
 
 
 # Minutes to ask for an epoch at full width: twice what two CPU cores took for CIFAR-10's 50,000
@@ -167,6 +179,33 @@ def diagnosed_origins(wildcards):
             for variant in diagnosed(study)
         },
     )
+
+
+def is_made(path, kind, origin):
+    """Whether the file of tensors is there and comes from this."""
+    try:
+        check_origin(Path(path), read_manifest(Path(path), kind), origin)
+    except UserError:
+        return False
+    return True
+
+
+def checked(pattern, kind, origin):
+    """The check of all settings as an input, for what is yet to be made of the dataset.
+
+    What is made does not wait for it: Snakemake would make that anew too where the check is yet to
+    be, be it `ancient`. Jobs themselves have no use for it.
+    """
+
+    def check(wildcards):
+        if not workflow.is_main_process:
+            return []
+        made = is_made(DATASET, "dataset", stages.dataset()) and is_made(
+            pattern.format(**wildcards), kind, origin(wildcards)
+        )
+        return [] if made else ancient(CHECKED)
+
+    return check
 
 
 def made_from(origin):

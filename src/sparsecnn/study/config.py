@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from sparsecnn.errors import UserError
 from sparsecnn.registry import names
+from sparsecnn.study.limits import before_any_job, impossible_pruning
 
 DENSE = "dense"
 """Name of a network before pruning, where variants are named."""
@@ -199,6 +200,9 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield from (
             f"variants.{variant}.{problem}" for problem in _wrong_combinations(config, settings)
         )
+        impossible = impossible_pruning(settings, config["device"])
+        yield from (f"variants.{variant}.{problem}" for problem in impossible)
+    yield from before_any_job(made_of(config))
 
 
 def _wrong_sources(dataset: Mapping[str, Any]) -> Iterator[str]:
