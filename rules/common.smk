@@ -6,13 +6,8 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 
 from snakemake.logging import logger
-from sparsecnn.artifacts import (
-    check_origin,
-    environment,
-    file_sha256,
-    read_json,
-    read_manifest,
-)
+from sparsecnn.artifacts import check_origin, environment, file_sha256
+from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
@@ -95,10 +90,16 @@ if workflow.is_main_process and workflow.local_exec and gpus():
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", jobs_at_once())
 
-# For the job that asks whether memory suffices. Jobs inherit it; on a cluster's node it is not set.
-COMPUTES = "SPARSECNN_COMPUTES"
-if workflow.is_main_process and workflow.local_exec and not gpus():
-    os.environ[COMPUTES] = "here"
+# A node of a cluster, and what is started there, runs jobs as if locally; this tells it apart.
+ELSEWHERE = "SPARSECNN_ELSEWHERE"
+if workflow.remote_exec:
+    os.environ[ELSEWHERE] = "1"
+
+
+def computes():
+    """Whether all is computed by the CPU of this machine, so that its memory decides."""
+    local = workflow.local_exec and ELSEWHERE not in os.environ
+    return "here" if local and not gpus() else "elsewhere"
 
 
 # Minutes to ask for an epoch at full width: twice what two CPU cores took for CIFAR-10's 50,000

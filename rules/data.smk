@@ -41,7 +41,7 @@ rule check:
     resources:
         mem_mb=2000,
         runtime=10,
-        computes=lambda wildcards: os.environ.get(COMPUTES, "elsewhere"),
+        computes=lambda wildcards: computes(),  # once it is known who executes
     params:
         **asdict(stages.checked()),
         origins=origins(),

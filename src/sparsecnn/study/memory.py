@@ -96,6 +96,8 @@ def too_large(
     for (layer, diagnosing, number_format), group in by_layer.items():
         who = "diagnostics" if diagnosing else f"pruning ({', '.join(n.who for n in group)})"
         bound = f", more than the {gigabytes(memory)} of memory of this machine" if memory else ""
+        takes = {need.bytes for need in group}
+        about = f"{'about' if len(takes) == 1 else 'up to'} {gigabytes(max(takes))}"
         own = layer.hessian_bytes(8 if number_format == "float64" else 4)
         otherwise = (
             "or measure none (diagnostics: null)"
@@ -104,9 +106,8 @@ def too_large(
         )
         lines.append(
             f"models.{model}: layer {layer.name} has {layer.columns:,} inputs, so its Hessian "
-            f"takes {gigabytes(own)} in {number_format} and {who} about "
-            f"{gigabytes(max(need.bytes for need in group))} at once{bound}; lower the width (now "
-            f"{width:g}) or the size of the images (now {side}x{side}), {otherwise}"
+            f"takes {gigabytes(own)} in {number_format} and {who} {about} at once{bound}; lower the "
+            f"width (now {width:g}) or the size of the images (now {side}x{side}), {otherwise}"
         )
     return lines
 
