@@ -19,7 +19,7 @@ CHECKED = f"{STUDY}/checked.json"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Call with a side in pixels and a number: a folder of so many images of each of two classes."""
+    """Call with a side in pixels and a number: a folder of so many images of two classes each."""
 
     def make(side, count):
         path = tmp_path / f"{side}x{side}-{count}"
@@ -60,7 +60,9 @@ def test_what_the_images_do_not_allow_is_refused_before_training_and_then_mended
     calibration, diagnostics = found = said(output)
     start = "calibration.images: 24 is not possible; the train split has 20 images, choose 1 to 20"
     assert calibration == start
-    assert diagnostics.startswith("diagnostics.images: 512 is not possible; the train split has 20 ")
+    assert diagnostics.startswith(
+        "diagnostics.images: 512 is not possible; the train split has 20 "
+    )
     assert output.rstrip().endswith(
         f"tiny/check failed: {calibration}\n  {diagnostics}\n  its log: logs/tiny/check.log"
     )

@@ -85,9 +85,7 @@ def _calibration_problems(
             f"calibration.images: {size} is not possible; the train split has {available} images, "
             f"choose 1 to {available}"
         )
-    elif calibration["class_balanced"] and (
-        min(counts.values()) < share or with_spare < remainder
-    ):
+    elif calibration["class_balanced"] and (min(counts.values()) < share or with_spare < remainder):
         smallest = min(facts["classes"], key=counts.__getitem__)
         yield (
             f"calibration.images: {size} is not possible with equal counts per class; class "

@@ -74,9 +74,7 @@ def _copies(settings: Mapping[str, Any]) -> int:
     return 3 if settings["method"] == "sparsegpt" else 2
 
 
-def too_large(
-    model: str, width: float, side: int, needs: Iterable[Need], memory: int
-) -> list[str]:
+def too_large(model: str, width: float, side: int, needs: Iterable[Need], memory: int) -> list[str]:
     """A line for each layer whose Hessian takes too much, with all whom that concerns.
 
     Parameters
@@ -106,8 +104,8 @@ def too_large(
         )
         lines.append(
             f"models.{model}: layer {layer.name} has {layer.columns:,} inputs, so its Hessian "
-            f"takes {gigabytes(own)} in {number_format} and {who} {about} at once{bound}; lower the "
-            f"width (now {width:g}) or the size of the images (now {side}x{side}), {otherwise}"
+            f"takes {gigabytes(own)} in {number_format} and {who} {about} at once{bound}; lower "
+            f"the width (now {width:g}) or the size of the images (now {side}x{side}), {otherwise}"
         )
     return lines
 
