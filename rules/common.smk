@@ -3,6 +3,7 @@
 # it runs again.
 
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 
 from snakemake.logging import logger
@@ -191,6 +192,11 @@ def is_made(path, kind, origin):
     return True
 
 
+@cache
+def dataset_is_made():
+    return is_made(DATASET, "dataset", stages.dataset())
+
+
 def checked(pattern, kind, origin):
     """The check of all settings as an input, for what is yet to be made of the dataset.
 
@@ -203,9 +209,8 @@ def checked(pattern, kind, origin):
     def check(wildcards):
         if not workflow.is_main_process:
             return []
-        made = is_made(DATASET, "dataset", stages.dataset()) and is_made(
-            pattern.format(**wildcards), kind, origin(wildcards)
-        )
+        path = pattern.format(**wildcards)
+        made = dataset_is_made() and is_made(path, kind, origin(wildcards))
         return [] if made else CHECKED
 
     return check

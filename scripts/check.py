@@ -60,11 +60,14 @@ def main(
         logger.error("error: %s", line)
     if wrong:
         raise UserError(wrong[-1])
-    value = {
-        model: {need.who: {"layer": need.layer.name, "bytes": need.bytes} for need in own}
+    value = [
+        {"model": model, "variant": n.variant, "layer": n.layer.name, "bytes": n.bytes}
         for model, own in needs.items()
-    }
-    write_json(checked, value, Manifest("checked", settings, code, dict(parent.parents)))
+        for n in own
+    ]
+    write_json(
+        checked, {"hessians": value}, Manifest("checked", settings, code, dict(parent.parents))
+    )
 
 
 class Network:

@@ -294,16 +294,15 @@ def test_a_study_that_goes_together_is_written_down(tmp_path):
     assert run_check(tmp_path, dataset_of([10, 10]), **SMALL) == []
     value, manifest = read_json(tmp_path / "checked.json", "checked")
     assert manifest.parents == {"dataset": "d"}
-    assert value["custom_cnn"]["diagnostics"] == {
-        "layer": "classifier.1",
-        # Of 27, 72, 72, 144, 256 and 32 columns.
-        "bytes": 4 * (27**2 + 72**2 + 72**2 + 144**2 + 32**2 + 6 * 256**2),
+    assert {(need["model"], need["layer"]) for need in value["hessians"]} == {
+        ("custom_cnn", "classifier.1")
     }
+    takes = {need["variant"]: need["bytes"] for need in value["hessians"]}
+    # Of 27, 72, 72, 144, 256 and 32 columns.
+    assert takes[None] == 4 * (27**2 + 72**2 + 72**2 + 144**2 + 32**2 + 6 * 256**2)
     # The first layer has three channels and is not pruned; nothing is factored.
-    assert value["custom_cnn"]["magnitude"]["bytes"] == 4 * (
-        72**2 + 72**2 + 144**2 + 32**2 + 2 * 256**2
-    )
-    assert value["custom_cnn"]["sparsegpt"]["bytes"] == 4 * 4 * 256**2
+    assert takes["magnitude"] == 4 * (72**2 + 72**2 + 144**2 + 32**2 + 2 * 256**2)
+    assert takes["sparsegpt"] == 4 * 4 * 256**2
 
 
 def test_all_problems_come_at_once(tmp_path, inputs):
@@ -445,6 +444,15 @@ def test_groups_of_a_convolution_have_a_hessian_each():
     sequential = own | {"calibration": "sequential"}
     assert memory.pruning_need("mine", sequential, layers).bytes == 8 * 3 * 64 * 81
     assert memory.pruning_need("mine", own, []) is None
+
+
+def test_a_variant_named_diagnostics_is_a_variant(tmp_path):
+    dataset = dataset_of([10, 10], (3, 224, 224))
+    overlay = full_width(variants=dict.fromkeys(complete()["variants"]))
+    overlay["variants"]["diagnostics"] = {"method": "wanda"}
+    pruning, diagnosing = errors(run_check(tmp_path, dataset, "here", **overlay))
+    assert "pruning (diagnostics) about 1,289.0 GB" in pruning
+    assert "and diagnostics about 3,867.1 GB" in diagnosing
 
 
 def test_a_network_that_cannot_be_tried_without_numbers_is_left_to_training(tmp_path, monkeypatch):

@@ -114,7 +114,7 @@ def test_a_hessian_larger_than_the_memory_is_refused_before_training(fresh, fold
     without = merged(study, pruning={"exclude": ["classifier.1"]})
     fresh.snakemake("--until", "check", study=without)
     value, _ = read_json(fresh / CHECKED, "checked")
-    assert {need["layer"] for need in value["custom_cnn"].values()} == {"features.11"}
+    assert {need["layer"] for need in value["hessians"]} == {"features.11"}
     inputs("the same with exclude: [classifier.1]", "trains")
 
 

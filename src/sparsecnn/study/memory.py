@@ -26,8 +26,8 @@ class Layer:
 class Need:
     """What the Hessians of one network take at once, and the layer that takes most of it."""
 
-    who: str
-    """The variant, or ``diagnostics``."""
+    variant: str | None
+    """What is pruned; None of the diagnostics."""
     layer: Layer
     bytes: int
     number_format: str
@@ -44,11 +44,11 @@ def pruning_need(variant: str, settings: Mapping[str, Any], layers: Sequence[Lay
 def diagnostics_need(layers: Sequence[Layer]) -> Need | None:
     """What the Hessians of all layers take while their conditioning is measured."""
     # The sum, the Hessian, the same in float64, and as much again for its eigenvalues: measured.
-    return _need("diagnostics", layers, 6, "float32", together=True)
+    return _need(None, layers, 6, "float32", together=True)
 
 
 def _need(
-    who: str, layers: Sequence[Layer], copies: int, number_format: str, *, together: bool
+    variant: str | None, layers: Sequence[Layer], copies: int, number_format: str, *, together: bool
 ) -> Need | None:
     if not layers:
         return None
@@ -56,7 +56,7 @@ def _need(
     largest = max(layers, key=lambda layer: layer.hessian_bytes(itemsize))
     kept = sum(layer.hessian_bytes(itemsize) for layer in layers) if together else 0
     own = largest.hessian_bytes(itemsize)
-    return Need(who, largest, max(kept - own, 0) + copies * own, number_format)
+    return Need(variant, largest, max(kept - own, 0) + copies * own, number_format)
 
 
 def _copies(settings: Mapping[str, Any]) -> int:
@@ -88,11 +88,13 @@ def too_large(model: str, width: float, side: int, needs: Iterable[Need], memory
     """
     by_layer: dict[tuple[Layer, bool, str], list[Need]] = {}
     for need in needs:
-        key = need.layer, need.who == "diagnostics", need.number_format
+        key = need.layer, need.variant is None, need.number_format
         by_layer.setdefault(key, []).append(need)
     lines = []
     for (layer, diagnosing, number_format), group in by_layer.items():
-        who = "diagnostics" if diagnosing else f"pruning ({', '.join(n.who for n in group)})"
+        who = (
+            "diagnostics" if diagnosing else f"pruning ({', '.join(str(n.variant) for n in group)})"
+        )
         bound = f", more than the {gigabytes(memory)} of memory of this machine" if memory else ""
         takes = {need.bytes for need in group}
         about = f"{'about' if len(takes) == 1 else 'up to'} {gigabytes(max(takes))}"
