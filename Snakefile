@@ -32,6 +32,7 @@ rule all:
     default_target: True
     input:
         rules.collect.input,  # so that an artifact that was deleted is made again
+        CHECKED,
         rules.collect.output,
         rules.claims.output,
         rules.figures.output,

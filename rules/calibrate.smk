@@ -1,10 +1,11 @@
-# Needs: the dataset.
+# Needs: the dataset, and that all settings go together with it.
 # Makes: a calibration set per seed, drawn from the train split.
 
 
 rule calibrate:
     input:
         dataset=DATASET,
+        checked=after_check(CALIBRATION, "calibration", calibration_origin),
     output:
         calibration=CALIBRATION,
     log:

@@ -3,10 +3,12 @@
 # it runs again.
 
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 
 from snakemake.logging import logger
-from sparsecnn.artifacts import environment, file_sha256, read_json
+from sparsecnn.artifacts import check_origin, environment, file_sha256
+from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
@@ -33,6 +35,7 @@ PRUNED = f"{RESULTS}/{layout.PRUNED}"
 LAYERS = f"{RESULTS}/{layout.LAYERS}"
 DIAGNOSTICS = f"{RESULTS}/{layout.DIAGNOSTICS}"
 METRICS = f"{RESULTS}/{layout.METRICS}"
+CHECKED = f"{RESULTS}/{layout.CHECKED}"
 TABLE = f"{RESULTS}/{layout.TABLE}"
 PROVENANCE = f"{RESULTS}/{layout.PROVENANCE}"
 CLAIMS = f"{RESULTS}/{layout.CLAIMS}"
@@ -109,6 +112,17 @@ def gpus():
 if workflow.is_main_process and workflow.local_exec and gpus():
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", jobs_at_once())
+
+# A node of a cluster, and what is started there, runs jobs as if locally; this tells it apart.
+ELSEWHERE = "SPARSECNN_ELSEWHERE"
+if workflow.remote_exec:
+    os.environ[ELSEWHERE] = "1"
+
+
+def computes():
+    """Whether all is computed by the CPU of this machine, so that its memory decides."""
+    local = workflow.local_exec and ELSEWHERE not in os.environ
+    return "here" if local and not gpus() else "elsewhere"
 
 
 # Minutes to ask for an epoch at full width: twice what two CPU cores took for CIFAR-10's 50,000
@@ -189,6 +203,39 @@ def diagnosed_origins(wildcards):
             for variant in diagnosed(study)
         },
     )
+
+
+def is_made(path, kind, origin):
+    """Whether the file of tensors is there and comes from this."""
+    try:
+        check_origin(Path(path), read_manifest(Path(path), kind), origin)
+    except UserError:
+        return False
+    return True
+
+
+@cache
+def dataset_is_made():
+    return is_made(DATASET, "dataset", stages.dataset())
+
+
+def after_check(pattern, kind, origin):
+    """The check of all settings as an input, for what is yet to be made of the dataset.
+
+    What is made does not wait for it, or another check would make it anew. `ancient` is no way
+    around: Snakemake runs what depends on a file that is not there, and where it is to be made
+    again does not ask whether what takes it as `ancient` has reasons of its own. Jobs themselves
+    have no use for it.
+    """
+
+    def check(wildcards):
+        if not workflow.is_main_process:
+            return []
+        path = pattern.format(**wildcards)
+        made = dataset_is_made() and is_made(path, kind, origin(wildcards))
+        return [] if made else CHECKED
+
+    return check
 
 
 def made_from(origin):

@@ -1,5 +1,6 @@
 # Needs: the network, or the local images that `dataset.source` names.
-# Makes: the canonical dataset, and a summary of it for the report.
+# Makes: the canonical dataset, and a summary of it for the report; then a check that images, settings
+# and networks go together, for which all training waits.
 
 
 rule dataset:
@@ -23,3 +24,26 @@ rule dataset:
         cache="results/downloads",
     script:
         "../scripts/dataset.py"
+
+
+rule check:
+    input:
+        summary=f"{BASE}/{layout.DATASET_SUMMARY}",
+    output:
+        checked=CHECKED,
+    log:
+        f"{LOGS}/check.log",
+    benchmark:
+        f"{BENCHMARKS}/check.tsv"
+    conda:
+        "../envs/sparsecnn.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+        computes=lambda wildcards: computes(),  # once it is known who executes
+    params:
+        **asdict(stages.checked()),
+        origins=origins(),
+    script:
+        "../scripts/check.py"

@@ -1,10 +1,11 @@
-# Needs: the dataset.
+# Needs: the dataset, and that all settings go together with it.
 # Makes: a dense network per model, epoch budget and seed, and the history of its training.
 
 
 rule train:
     input:
         dataset=DATASET,
+        checked=after_check(DENSE, "dense", dense_origin),
     output:
         dense=DENSE,
         history=f"{BASE}/{layout.HISTORY}",

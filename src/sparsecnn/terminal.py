@@ -60,7 +60,7 @@ def _reason(log: Path) -> str:
     text = _TIME.sub("", log.read_text("utf-8", "replace")).strip()
     last = text.rpartition("\n")[2]
     if errors := _ERROR.findall(text):
-        last = errors[-1]
+        last = "\n  ".join(errors)
     elif "Traceback" not in text:
         last = "it ended without an error of its own: stopped, killed, or out of memory" + (
             f"; its last line: {last}" if last else ""

@@ -133,7 +133,7 @@ def test_a_study_through_slurm_is_the_study(slurm, submit, tmp_path):
     assert train["MinMemoryNode"] == "3000M"
     network = next(job for comment, job in jobs.items() if "_evaluate_prune" in comment)
     assert network["TresPerJob"] == "gres:gpu:1"
-    data = next(job for comment, job in jobs.items() if "_calibrate_dataset" in comment)
+    data = next(job for comment, job in jobs.items() if "_calibrate_check_dataset" in comment)
     assert "TresPerJob" not in data
 
 

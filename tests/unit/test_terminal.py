@@ -58,6 +58,11 @@ def test_the_line_that_matters_and_the_log_are_told(ended):
     assert said == "study/0 failed: it diverged; lower it\n  its log: logs/study/0.log"
 
 
+def test_of_several_mistakes_every_one_is_told(ended):
+    said = ended("12:00:01 error: one thing; mend it\n12:00:01 error: another\n")
+    assert said == "study/0 failed: one thing; mend it\n  another\n  its log: logs/study/0.log"
+
+
 def test_of_a_defect_the_end_of_the_traceback_is_told(ended):
     traceback = "Traceback (most recent call last):\n  File ...\nValueError: CUDA error: no\n"
     said = ended(f"12:00:00 the job failed; this is a defect\n{traceback}")

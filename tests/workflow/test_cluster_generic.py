@@ -10,6 +10,7 @@ import psutil
 import pytest
 import yaml
 from mini_slurm import wait_for
+from PIL import Image
 from snakemake_project import TINY, environment
 
 pytestmark = pytest.mark.slow
@@ -54,10 +55,10 @@ def scheduler(tmp_path, monkeypatch):
     return folder
 
 
-def submit(project):
-    (project / "study.yaml").write_text(yaml.safe_dump(STUDY))
+def submit(project, *arguments, study=STUDY):
+    (project / "study.yaml").write_text(yaml.safe_dump(study))
     return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *PROFILE],
+        [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", *PROFILE, *arguments],
         cwd=project.folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -116,3 +117,26 @@ def test_a_killed_snakemake_does_not_train_again(fresh, scheduler, finished):
     assert len(fresh.contents()) == 4
     # The data, two trainings, what is made of each, the report: none of them twice.
     assert len(submitted.read_text().splitlines()) == 6
+
+
+def test_the_memory_of_the_node_that_checks_is_not_that_of_the_one_that_prunes(
+    fresh, scheduler, tmp_path
+):
+    """So a Hessian that would not fit into it is no more than a warning."""
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        path = tmp_path / "images" / place / "0.png"
+        path.parent.mkdir(parents=True)
+        Image.effect_noise((224, 224), 100).convert("RGB").save(path)
+    study = STUDY | {
+        "dataset": {"name": "image_folder", "source": str(tmp_path / "images")},
+        "models": {"custom_cnn": {"width": 1.0}, "vgg16": None, "resnet18": None},
+        "calibration": {"images": 2},
+        "diagnostics": {"images": 2},
+    }
+    run = submit(fresh, "--until", "check", study=study)
+    output = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, output
+    # The data and its check are one submission.
+    assert len((scheduler / "submitted").read_text().splitlines()) == 1
+    log = (fresh / "logs/tiny/check.log").read_text()
+    assert "warning: models.custom_cnn: layer classifier.1 has 401,408 inputs" in log

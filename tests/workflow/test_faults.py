@@ -30,6 +30,7 @@ RUN = f"{STUDY}/custom_cnn/small/epochs-1/seed-0"
 NETWORKS = ("dense", "magnitude", "sparsegpt")
 RULES = (
     "dataset",
+    "check",
     "calibrate",
     "train",
     "prune",

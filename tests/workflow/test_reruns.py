@@ -21,6 +21,8 @@ def test_another_working_directory(finished, tmp_path):
 EVERYTHING = {"calibrate": 1, "train": 2, "prune": 6, "evaluate": 8, "diagnose": 2, **REPORTING}
 TRAINED = {"train": 2, "prune": 6, "evaluate": 8, "diagnose": 2}
 """What a change of every training makes again."""
+CHECK = {"check": 1}
+"""What a change of settings that images, networks or memory limit makes run besides."""
 EDITS = [
     (
         "src/sparsecnn/pruning/methods/magnitude.py",
@@ -45,7 +47,9 @@ EDITS = [
     ("src/sparsecnn/pruning/methods/wanda.py", {}),
     ("src/sparsecnn/data/augmentation.py", EVERYTHING),
     ("src/sparsecnn/training/sgd.py", TRAINED | REPORTING),
-    ("src/sparsecnn/models/custom_cnn.py", TRAINED | REPORTING),
+    ("src/sparsecnn/models/custom_cnn.py", CHECK | TRAINED | REPORTING),
+    ("src/sparsecnn/study/memory.py", CHECK),
+    ("scripts/check.py", CHECK),
     ("src/sparsecnn/models/resnet.py", {}),
     ("src/sparsecnn/analysis/layer_errors.py", {"figures": 1, "report": 1, "page": 1}),
     ("src/sparsecnn/report/tables.py", {"report": 1, "page": 1}),
@@ -97,17 +101,17 @@ NEW_SETTINGS = [
     (
         "a variant",
         merged(TINY, variants={"flat": {"method": "magnitude", "layout": "flattened"}}),
-        {"prune": 2, "evaluate": 2, "diagnose": 2},
+        {**CHECK, "prune": 2, "evaluate": 2, "diagnose": 2},
     ),
     (
         "a variant with batch norm re-estimated",
         merged(TINY, variants={"magnitude_bn": {"method": "magnitude", "bn_recalibration": True}}),
-        {"prune": 2, "evaluate": 2},
+        {**CHECK, "prune": 2, "evaluate": 2},
     ),
     (
         "images of the diagnostics",
         TINY | {"diagnostics": {"images": 33}},
-        {"diagnose": 2},
+        {**CHECK, "diagnose": 2},
     ),
     (
         "a budget",
@@ -126,17 +130,17 @@ NEW_SETTINGS = [
             models={"resnet18": {"width": 0.125}},
             regimes={name: own | {"resnet18": 1} for name, own in TINY["regimes"].items()},
         ),
-        {"train": 1, "prune": 3, "evaluate": 4, "diagnose": 1},
+        {**CHECK, "train": 1, "prune": 3, "evaluate": 4, "diagnose": 1},
     ),
     (
         "a calibration size",
         merged(TINY, calibration={"images": 65}),
-        {"calibrate": 1, "prune": 6, "evaluate": 6, "diagnose": 2},
+        {**CHECK, "calibrate": 1, "prune": 6, "evaluate": 6, "diagnose": 2},
     ),
     (
         "a data source",
         merged(TINY, dataset={"normalization": {"mean": [0.5] * 3, "std": [0.5] * 3}}),
-        {"dataset": 1, **{k: v for k, v in EVERYTHING.items() if k not in REPORTING}},
+        {"dataset": 1, **CHECK, **{k: v for k, v in EVERYTHING.items() if k not in REPORTING}},
     ),
     (
         "momentum and weight decay swapped",
@@ -168,6 +172,7 @@ def test_a_claim_of_ones_own_reruns_claims_and_report(finished, reruns):
 def test_a_study_on_anothers_baselines_trains_nothing(finished):
     study = merged(TINY | {"study": "other", "baselines": "tiny"}, variants={"magnitude": None})
     assert finished.planned(study=study) == {
+        **CHECK,
         "prune": 4,
         "evaluate": 6,
         "diagnose": 2,
@@ -268,14 +273,14 @@ def test_other_versions_are_told_and_by_setting_rerun_everything(copied, reruns)
     assert re.search(r"results/tiny: made with torch 1\.13 \(now \d+\.\d+\); kept as it is", output)
     assert "train" not in copied.planned()
     anew = copied.planned(study=TINY | {"on_new_versions": "rerun"})
-    assert anew == {"dataset": 1, **EVERYTHING}
+    assert anew == {"dataset": 1, **CHECK, **EVERYTHING}
     reruns("setting: on_new_versions: rerun", anew)
 
 
 def test_a_renamed_variant_is_made_anew_but_not_trained(finished, reruns):
     variants = {"magnitude": None, "by_size": {"method": "magnitude"}}
     planned = finished.planned(study=merged(TINY, variants=variants))
-    assert planned == {"prune": 2, "evaluate": 2, "diagnose": 2} | REPORTING
+    assert planned == {**CHECK, "prune": 2, "evaluate": 2, "diagnose": 2} | REPORTING
     reruns("a variant renamed", planned)
 
 
@@ -291,8 +296,23 @@ def test_a_removed_seed_or_variant_reruns_the_report_alone(small, reruns):
     assert small.planned() == REPORTING
     reruns("a seed removed", REPORTING)
     without = merged(more, variants={"sparsegpt": None})
-    assert small.planned(study=without) == REPORTING
-    reruns("a variant removed", REPORTING)
+    assert small.planned(study=without) == CHECK | REPORTING
+    reruns("a variant removed", CHECK | REPORTING)
+
+
+def test_a_study_finished_before_there_was_a_check_runs_that_alone(copied, reruns):
+    (copied / "results/tiny/checked.json").unlink()
+    assert copied.planned() == CHECK
+    copied.snakemake()
+    assert copied.planned() == {}
+    (copied / "results/tiny/checked.json").unlink()
+    assert copied.planned(study=TINY | {"seeds": [0, 1]}) == {
+        **CHECK,
+        **TRAINED,
+        "calibrate": 1,
+        **REPORTING,
+    }
+    reruns("a study finished before there was a check", CHECK)
 
 
 def said(output):

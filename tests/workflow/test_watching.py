@@ -14,8 +14,11 @@ import pytest
 from snakemake_project import SMALL, environment, merged
 
 RUN = "results/tiny/custom_cnn/small/epochs-1/seed-0"
-BROKEN = merged(SMALL, calibration={"images": 5000})
-WHY = "calibration.images: 5000 is not possible; the train split has 1437 images, choose 1 to 1437"
+BROKEN = merged(SMALL, variants={"magnitude": {"method": "magnitude", "exclude": ["head"]}})
+WHY = (
+    "variants.magnitude: custom_cnn: exclude='head' matches no module: the layers are features.0, "
+    "features.3, features.8, features.11, classifier.1, classifier.4"
+)
 PART = ("--until", "prune")
 """Of what `remake` leaves to be done: one training, two prunings."""
 
@@ -86,10 +89,10 @@ def test_a_run_ends_with_its_numbers_and_the_report(small):
 
 
 def test_a_failed_run_ends_with_the_line_that_matters(small):
-    output = small.snakemake("--until", "calibrate", study=BROKEN, ok=False)
-    log = "logs/tiny/calibration/seed-0.log"
-    assert output.endswith(f"\ntiny/calibration/seed-0 failed: {WHY}\n  its log: {log}\n")
-    assert "Error in rule calibrate:" in output
+    output = small.snakemake("--until", "check", study=BROKEN, ok=False)
+    log = "logs/tiny/check.log"
+    assert output.endswith(f"\ntiny/check failed: {WHY}\n  its log: {log}\n")
+    assert "Error in rule check:" in output
 
 
 def test_on_a_terminal_there_are_bars_and_above_them_the_lines_of_jobs(small):
@@ -111,10 +114,10 @@ def test_on_a_terminal_there_are_bars_and_above_them_the_lines_of_jobs(small):
 
 
 def test_on_a_terminal_a_failure_ends_with_the_line_that_matters(small):
-    status, shown = on_a_terminal(small, "--until", "calibrate", study=BROKEN)
+    status, shown = on_a_terminal(small, "--until", "check", study=BROKEN)
     assert status == 1
-    assert plain(shown).rstrip().endswith("its log: logs/tiny/calibration/seed-0.log")
-    assert f"tiny/calibration/seed-0 failed: {WHY}" in plain(shown)
+    assert plain(shown).rstrip().endswith("its log: logs/tiny/check.log")
+    assert f"tiny/check failed: {WHY}" in plain(shown)
 
 
 def test_a_dry_run_gives_its_reasons_on_a_terminal_too(small):

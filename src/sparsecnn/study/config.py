@@ -21,6 +21,7 @@ from sparsecnn.study.config_values import (
     what_to_write,
     wrong_values,
 )
+from sparsecnn.study.limits import before_any_job, impossible_pruning
 
 DENSE = "dense"
 """Name of a network before pruning, where variants are named."""
@@ -280,6 +281,9 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield from (
             f"variants.{variant}.{problem}" for problem in _wrong_combinations(config, settings)
         )
+        impossible = impossible_pruning(settings, config["device"])
+        yield from (f"variants.{variant}.{problem}" for problem in impossible)
+    yield from before_any_job(made_of(config))
 
 
 def _wrong_sources(dataset: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from sparsecnn.digest import CodeDigest
 from sparsecnn.registry import module_of
 from sparsecnn.study.config import DENSE, diagnosed, made_of, variant_settings
 from sparsecnn.study.layout import trainings
+from sparsecnn.study.limits import AUGMENTATION, PRUNING
 from sparsecnn.study.versions import RERUN, minor
 
 READER_OPTIONS = {"image_folder": ("background", "names")}
@@ -56,6 +57,24 @@ class Stages:
         settings = {key: own[key] for key in keys} | {"content": self._content}
         code = self._digest.of("dataset.py", [module_of("dataset", own["name"])])
         return Origin(settings | self._versions, code)
+
+    def checked(self) -> Origin:
+        """Of the check of all settings that images, networks and memory limit."""
+        config = made_of(self._config)
+        diagnostics, recipes = config["diagnostics"], config["recipes"]
+        every = {v: variant_settings(config, v) for v in config["variants"]}
+        settings = {
+            "models": config["models"],
+            "recipes": {r: {key: recipes[r][key] for key in AUGMENTATION} for r in recipes},
+            "calibration": config["calibration"],
+            "diagnostics": diagnostics and {"images": diagnostics["images"]},
+            "variants": {
+                variant: {key: own[key] for key in PRUNING if key in own}
+                for variant, own in every.items()
+            },
+        }
+        models = [module_of("model", model) for model in config["models"]]
+        return Origin(settings, self._digest.of("check.py", models))
 
     def calibration(self, seed: int) -> Origin:
         """Of the calibration set of a seed."""

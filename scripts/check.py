@@ -1,0 +1,178 @@
+"""Refuse settings that images, networks or memory do not allow, before any training (rule `check`).
+
+A later stage would end in an error over each, most of them after all training.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from sparsecnn.artifacts import Manifest, Origin, read_json, write_json
+from sparsecnn.errors import UserError
+from sparsecnn.job import run_job
+from sparsecnn.models.network import Architecture, build
+from sparsecnn.pruning.patterns import parse_pattern
+from sparsecnn.pruning.selection import count_uses, find_layers, reasons_to_stay_dense
+from sparsecnn.study import memory
+from sparsecnn.study.limits import hidden_crops, problems
+from sparsecnn.study.memory import Layer, Need
+
+if TYPE_CHECKING:
+    from snakemake.script import snakemake
+
+logger = logging.getLogger("sparsecnn")
+
+
+def main(
+    summary: Path,
+    checked: Path,
+    settings: dict[str, Any],
+    code: str,
+    origins: dict[str, Origin],
+    computes: str,
+) -> None:
+    """Raise `UserError` unless all goes together; write what the Hessians will take.
+
+    `computes` is ``here`` if this machine's CPU trains and prunes, so that its memory decides.
+    """
+    facts, parent = read_json(summary, "dataset_summary", origins["dataset"])
+    wrong = problems(settings, facts)
+    needs: dict[str, list[Need]] = {}
+    height, width = facts["image_shape"][1:]
+    for model in settings["models"] if height == width else []:
+        try:
+            found = Network(model, settings, facts)
+            wrong += found.wrong
+            needs[model] = found.needs
+        except UserError as error:
+            wrong.append(
+                f"models.{model}: {error}; scale the images, or leave the network out "
+                f"(models: {{{model}: null}})"
+            )
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wrong += _too_large(settings, facts, needs, installed if computes == "here" else 0)
+    for line in wrong[:-1]:
+        logger.error("error: %s", line)
+    if wrong:
+        raise UserError(wrong[-1])
+    value = [
+        {"model": model, "variant": n.variant, "layer": n.layer.name, "bytes": n.bytes}
+        for model, own in needs.items()
+        for n in own
+    ]
+    write_json(
+        checked, {"hessians": value}, Manifest("checked", settings, code, dict(parent.parents))
+    )
+
+
+class Network:
+    """One of the study's networks without numbers, tried with images of the real size.
+
+    Raises `UserError` if it cannot take them.
+    """
+
+    def __init__(self, model: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        self.wrong: list[str] = []
+        self.needs: list[Need] = []
+        channels, side = facts["image_shape"][:2]
+        width = settings["models"][model]["width"]
+        with torch.device("meta"):
+            self._network = build(Architecture(model, width, len(facts["classes"]), side))
+            self._image = torch.empty(1, channels, side, side)
+        if not self._runs():
+            return
+        for variant, own in settings["variants"].items():
+            try:
+                need = memory.pruning_need(variant, own, self._pruned(own))
+                self._refuse_single_values(own, settings["calibration"]["images"])
+                self.needs += [need] if need else []
+            except UserError as error:
+                self.wrong.append(f"variants.{variant}: {model}: {error}")
+        if settings["diagnostics"]:
+            need = memory.diagnostics_need(_layers(find_layers(self._network, exclude=[])))
+            self.needs += [need] if need else []
+
+    def _runs(self) -> bool:
+        """Whether it takes the images; False, with a warning, if only its numbers would tell."""
+        try:
+            with torch.no_grad():
+                self._network.eval()(self._image)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            if "meta" not in reason.lower():
+                raise UserError(f"it cannot take images of this size ({reason})") from None
+            logger.warning("warning: not known before it is trained: %s", reason)
+            return False
+        return True
+
+    def _pruned(self, variant: Mapping[str, Any]) -> list[Layer]:
+        """The layers that a variant prunes."""
+        layers = find_layers(self._network, variant["exclude"])
+        layers = {name: layers[name] for name in count_uses(self._network, self._image, layers)}
+        choice = {key: variant[key] for key in ("layout", "coverage", "include", "exclude")}
+        pattern = parse_pattern(variant["pattern"])
+        dense = reasons_to_stay_dense(layers, pattern=pattern, **choice)
+        return _layers({name: layer for name, layer in layers.items() if not dense[name]})
+
+    def _refuse_single_values(self, variant: Mapping[str, Any], images: int) -> None:
+        if images > 1 or not variant["bn_recalibration"]:
+            return
+        try:
+            self._network.train()(self._image)
+        except ValueError:  # torch's, of batch norm
+            raise UserError(
+                "bn_recalibration: a batch of 1 gives a batch-norm layer a single value per "
+                "channel, which has no variance; set calibration.images to 2 or more"
+            ) from None
+        finally:
+            self._network.eval()
+
+
+def _layers(found: Mapping[str, nn.Conv2d | nn.Linear]) -> list[Layer]:
+    return [
+        Layer(name, layer.weight[0].numel(), getattr(layer, "groups", 1))
+        for name, layer in found.items()
+    ]
+
+
+def _too_large(
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    needs: Mapping[str, list[Need]],
+    installed: int,
+) -> Iterator[str]:
+    """A line for each that cannot fit into the memory installed (0: of an unknown machine).
+
+    Of what may be too much, the log is told.
+    """
+    side = facts["image_shape"][1]
+    for model, own in needs.items():
+        width = settings["models"][model]["width"]
+        too_much = [need for need in own if 0 < installed < need.bytes]
+        yield from memory.too_large(model, width, side, too_much, installed)
+        much = [need for need in own if need.bytes > memory.WARNED and need not in too_much]
+        for line in memory.too_large(model, width, side, much, 0):
+            logger.warning("warning: %s", line)
+    for name, recipe in settings["recipes"].items():
+        padding, padded = recipe["crop_padding"], memory.padded_bytes(recipe, facts)
+        if 0 < installed < padded:
+            yield (
+                f"recipes.{name}.crop_padding: with {padding} pixels on each side the "
+                f"{facts['n_train']} train images take about {memory.gigabytes(padded)}, more than "
+                f"the {memory.gigabytes(installed)} of memory of this machine; lower it"
+            )
+        elif hidden := hidden_crops(recipe, facts):
+            logger.warning(
+                "warning: recipes.%s.crop_padding: with %d pixels on each side %.0f %% of the "
+                "crops hold nothing of their image",
+                *(name, padding, 100 * hidden),
+            )
+
+
+if __name__ == "__main__":
+    run_job(snakemake, main)
