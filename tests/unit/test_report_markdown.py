@@ -298,6 +298,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
             layers.append(folder / "layers.csv")
             write_table(layers[-1], [{"layer": "conv1", "relative_error": 0.1}])
     settings = {"config": {"study": "example", "regimes": regimes, "seeds": [0, 1]}}
+    settings["content"] = None
     settings["config"] |= {"baselines": None, "on_new_versions": "warn"}
     settings["config"]["dataset"] = {"name": "image_folder", "label": "photos", "holdout": 0}
     settings["config"]["variants"] = {"magnitude": {}, "sparsegpt": {}}

@@ -18,7 +18,15 @@ from sparsecnn.artifacts import read_json
 
 DATASET = {"name": "image_folder", "source": "images", "label": "made up"}
 STUDY = SMALL | {"dataset": DATASET, "calibration": {"images": 16}}
-EVERYTHING = {"dataset": 1, "calibrate": 1, "train": 1, "prune": 2, "evaluate": 3, **REPORTING}
+EVERYTHING = {
+    "dataset": 1,
+    "check": 1,
+    "calibrate": 1,
+    "train": 1,
+    "prune": 2,
+    "evaluate": 3,
+    **REPORTING,
+}
 
 
 def pixels(seed):

@@ -100,7 +100,7 @@ def test_a_setting_changed_and_touched_is_not_taken_for_whole(small, inputs):
     output = small.snakemake("--", "verify", study=OTHER, ok=False)
     assert f"sparsegpt/pruned.safetensors: {reason}" in output
     assert "2 foreign; compared with the study's configuration" in output
-    assert f"error: {STUDY} is not whole: delete the files named here and run snakemake again" in output
+    assert f"error: {STUDY} is not whole: delete the files named here and run snakem" in output
     output, status = small.script("verify.py", STUDY, "--configfile", "study.yaml", study=OTHER)
     assert status == 1
     assert f"sparsegpt/pruned.safetensors: {reason}" in output

@@ -24,7 +24,8 @@ def provenance(
 
     `sources` are the metrics.json values with their manifests, `tensors` the manifests of all
     that they come from, whose versions count too, of trainings the number formats, and of the
-    dataset where its source lay. Each network is listed with the `content` hash of its metrics and the layers that pruning left dense.
+    dataset where its source lay. Each network is listed with the `content` hash of its metrics and
+    the layers that pruning left dense.
     """
     manifests = [manifest for _, manifest in sources]
     versions: list[Mapping[str, str]] = []
