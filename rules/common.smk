@@ -41,10 +41,14 @@ PROVENANCE = f"{RESULTS}/{layout.PROVENANCE}"
 CLAIMS = f"{RESULTS}/{layout.CLAIMS}"
 
 
+# What lies in a storage is not looked at from here.
+IN_STORAGE = bool(workflow.storage_settings.default_storage_provider)
+
+
 def held_by_source():
     """Hash of what the dataset's source holds: looked up here, and told to jobs."""
     own = study["dataset"]
-    if own["source"] is None:
+    if own["source"] is None or IN_STORAGE:
         return None
     from sparsecnn.study import sources  # of no use to a study without
 
@@ -229,7 +233,7 @@ def after_check(pattern, kind, origin):
     """
 
     def check(wildcards):
-        if not workflow.is_main_process:
+        if not workflow.is_main_process or IN_STORAGE:
             return []
         path = pattern.format(**wildcards)
         made = dataset_is_made() and is_made(path, kind, origin(wildcards))
@@ -270,7 +274,8 @@ def dataset_source(wildcards):
     # `ancient`: what it holds is a setting, and a new date does not make other images. If it is gone,
     # the dataset is there.
     source = study["dataset"]["source"]
-    return ancient(source) if source and Path(source).exists() else []
+    there = source and (IN_STORAGE or Path(source).exists())
+    return ancient(source) if there else []
 
 
 def diagnosed_networks(wildcards):

@@ -30,7 +30,8 @@ def main(
     options = {key: settings[key] for key in READER_OPTIONS.get(settings["name"], ())}
     images = read(source or None, Path(cache), **options)
     if isinstance(source, Path):
-        _require_unchanged(source, settings)
+        if settings["content"]:  # else it came from a storage that nobody looks into before
+            _require_unchanged(source, settings)
         settings = settings | {"source": str(source)}
     if settings["holdout"]:
         images = hold_out(images, settings["holdout"])

@@ -113,6 +113,18 @@ def unreadable(folder: Path) -> Path:
     return path
 
 
+def locked(folder: Path) -> Path:
+    """A folder whose first look anybody but root would be denied."""
+    return write(folder / "locked", small_set())
+
+
+def linked_to_itself(folder: Path) -> Path:
+    path = write(folder / "set", small_set())
+    (path / "train/cat/9.png").symlink_to(path / "train/cat/9.png")
+    (path / "beside").symlink_to(path / "beside")
+    return path
+
+
 def empty_file_in_the_middle(folder: Path) -> Path:
     return write(folder / "a.tar", small_set() | {"train/cat/5.png": b""})
 
@@ -187,6 +199,8 @@ NOT_WHOLE: dict[str, tuple[Callable[[Path], Path], str]] = {
         "something that it does not list|Bad|Error",
     ),
     "a link to nothing in a folder": (unreadable, "is neither a file nor a link to one"),
+    "a folder that must not be looked at": (lambda f: locked(f), "cannot be looked at .Permission"),
+    "a link to itself": (lambda f: linked_to_itself(f), "is neither a file nor a link to one"),
     "an empty file": (empty_file_in_the_middle, "'train/cat/5.png' is not an image"),
 }
 
@@ -195,9 +209,18 @@ NOT_WHOLE: dict[str, tuple[Callable[[Path], Path], str]] = {
 def test_a_source_that_is_not_whole_is_refused(
     case: str,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     inputs: Callable[[str, str], None],
 ) -> None:
+    look = os.scandir
+
+    def denied(path: str) -> object:
+        if "locked/train/dog" in path:
+            raise PermissionError(13, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
     make, message = NOT_WHOLE[case]
     dataset, seen = outcome(make(tmp_path), caplog)
     assert dataset is None, seen
@@ -413,7 +436,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "PPM of 16 bits": (lambda: ppm(65535), rf"{DEEP} \(16 bits, PPM\)"),
     "PPM of 12 bits": (lambda: ppm(4095), rf"{DEEP} \(12 bits, PPM\)"),
-    "TIFF in LAB": (lab, r"is in no colour space that has one RGB \(LAB\)"),
+    "TIFF in LAB": (lab, r"is in a colour space with no certain way to RGB \(LAB\)"),
     "TIFF of three pages": (lambda: frames("TIFF"), r"has more than one frame \(3\)"),
     "moving GIF": (lambda: frames("GIF"), r"has more than one frame \(3\)"),
     "moving PNG": (lambda: frames("PNG"), r"has more than one frame \(3\)"),
@@ -600,7 +623,8 @@ def test_pictures_that_cannot_be_used_are_named_together(
         "each of 5 files is not an image in one of BMP, ",
         "'train/cat/x0.png', 'train/cat/x1.png', 'train/cat/x2.png' and 2 more",
         f"each of 2 files {DEEP}: 'test/dog/y0.png' (16 bits, PNG), 'test/dog/y1.png' (16 bits",
-        "; remove or convert them and try again",
+        "; remove them",
+        "; convert them to 8 bits per channel",
     ):
         assert text in seen
     inputs("7 files that cannot be used", seen)

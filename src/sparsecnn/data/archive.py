@@ -100,7 +100,9 @@ def entries(source: Path, names: str | None, wanted: Wanted) -> Iterator[Entry]:
         raise
     except PermissionError as error:
         where = error.filename or source
-        raise UserError(f"{source}: {where} must not be read (permission denied)") from None
+        raise UserError(
+            f"{source}: {where} cannot be read ({error.strerror}); let it be read, or remove it"
+        ) from None
     except _UNREADABLE as error:
         raise UserError(f"{source}: cannot be read ({_why(error)}); give {_FORMS}") from None
 
@@ -112,26 +114,37 @@ def _why(error: Exception) -> str:
 def folder_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Path and state of every file below a folder, links followed; a folder's path ends in ``/``.
 
-    Paths are as the file system has them; in the order of names. Raises `OSError` for what must not
-    be looked at.
+    Paths are as the file system has them; in the order of names. Raises `UserError` for what must
+    not be looked at.
     """
-    yield from _scan(os.fspath(folder), "", 0)
+    try:
+        yield from _scan(os.fspath(folder), "", 0)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: {error.filename} cannot be looked at ({error.strerror}); let it be read, "
+            "or remove it"
+        ) from None
 
 
 def _scan(folder: str, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
     with os.scandir(folder) as found:
         inside = sorted(found, key=lambda entry: entry.name)
     for entry in inside:
-        path = prefix + entry.name
-        if entry.is_dir():
-            yield f"{path}/", entry.stat()
+        path, state = prefix + entry.name, _state(entry)
+        if stat.S_ISDIR(state.st_mode):
+            yield f"{path}/", state
             if depth < _MAX_DEPTH:
                 yield from _scan(entry.path, f"{path}/", depth + 1)
         else:
-            try:
-                yield path, entry.stat()
-            except FileNotFoundError:  # a link to nothing
-                yield path, entry.stat(follow_symlinks=False)
+            yield path, state
+
+
+def _state(entry: os.DirEntry[str]) -> os.stat_result:
+    """Of what a link leads to, or of the link if that is nowhere."""
+    try:
+        return entry.stat()
+    except OSError:
+        return entry.stat(follow_symlinks=False)
 
 
 def _folder_entries(source: Path, names: str | None, wanted: Wanted) -> Iterator[Entry]:

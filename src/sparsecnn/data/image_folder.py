@@ -82,15 +82,15 @@ def _refuse_unusable(
     source: Path, places: Mapping[str, Place], unusable: Mapping[str, UnusableImageError]
 ) -> None:
     """Raise `UserError` that names the files that cannot be used, the first few of each kind."""
-    kinds: dict[str, list[tuple[str, str]]] = {}
+    kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for path in places:
         if path in unusable:
-            detail = f" ({unusable[path].detail})" if unusable[path].detail else ""
-            kinds.setdefault(unusable[path].reason, []).append((path, detail))
-    if not kinds:
-        return
-    told = [_listed(files, reason) for reason, files in kinds.items()]
-    raise UserError(f"{source}: {'; '.join(told)}; remove or convert them and try again")
+            why = unusable[path]
+            detail = f" ({why.detail})" if why.detail else ""
+            kinds.setdefault((why.reason, why.advice), []).append((path, detail))
+    if kinds:
+        told = [f"{_listed(files, reason)}; {how}" for (reason, how), files in kinds.items()]
+        raise UserError(f"{source}: {'. And '.join(told)}")
 
 
 def _listed(files: Sequence[tuple[str, str]], reason: str) -> str:

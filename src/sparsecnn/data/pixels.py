@@ -18,14 +18,15 @@ _ORIENTATIONS = range(2, 9)  # those of EXIF that turn or mirror
 
 
 class UnusableImageError(Exception):
-    """A file that is no image, or none that can be used; the arguments are reason and detail.
+    """A file that is no image, or none that can be used.
 
     The reason is what is true of one file, as ``has more than one frame``; files are grouped by it.
+    The advice is what to do with such files.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+    def __init__(self, reason: str, detail: str = "", advice: str = "remove them") -> None:
+        super().__init__(reason, detail, advice)
+        self.reason, self.detail, self.advice = reason, detail, advice
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,15 @@ def _check_depth(image: Image.Image, data: bytes) -> None:
     """Pillow drops what is below the upper 8 bits of some images without a word."""
     bits = _bits(image, data)
     if bits > 8:
-        raise UnusableImageError("has more than 8 bits per channel", f"{bits} bits, {image.format}")
+        raise UnusableImageError(
+            "has more than 8 bits per channel",
+            f"{bits} bits, {image.format}",
+            "convert them to 8 bits per channel, scaled as the values need",
+        )
     if image.mode not in _MODES:
-        raise UnusableImageError("is in no colour space that has one RGB", image.mode)
+        raise UnusableImageError(
+            "is in a colour space with no certain way to RGB", image.mode, "convert them to RGB"
+        )
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
@@ -107,7 +114,9 @@ def _check_frames(image: Image.Image) -> None:
         raise UnusableImageError("is a damaged image", _why(error)) from None
     # What cameras add to the photo in a JPEG (MPO) is the same again for other screens.
     if frames > 1 and image.format != "MPO":
-        raise UnusableImageError("has more than one frame", f"{frames}")
+        raise UnusableImageError(
+            "has more than one frame", f"{frames}", "store each frame that is an image in a file"
+        )
 
 
 def _upright(image: Image.Image) -> Image.Image:
