@@ -24,6 +24,7 @@ from PIL import Image, ImageCms
 from sparsecnn.data.archive import entries
 from sparsecnn.data.dataset import Dataset, check
 from sparsecnn.data.image_folder import read_image_folder
+from sparsecnn.data.pixels import UnusableImageError, decode
 from sparsecnn.errors import UserError
 
 Made = Path | tuple[Path, dict[str, str]]
@@ -610,6 +611,39 @@ def test_pictures_of_other_kinds_are_read(
     dataset, seen = outcome(with_images(tmp_path, HARMLESS[case]()), caplog)
     assert counted(dataset) == (3, 4), seen
     inputs(case, "all images")
+
+
+ANY_PICTURE = {
+    "PNG": encode(COLOUR),
+    "palette": indexed(b"\0\xff"),
+    "moving PNG": frames("PNG"),
+    "JPEG": saved(Image.fromarray(COLOUR), "JPEG", exif=orientation_of(6)),
+    "TIFF": saved(Image.fromarray(COLOUR), "TIFF", compression="tiff_lzw", exif=orientation_of(3)),
+    "WEBP": saved(Image.fromarray(drawn(True)), "WEBP"),
+    "GIF": frames("GIF"),
+    "BMP": saved(Image.fromarray(COLOUR), "BMP"),
+    "PPM": ppm(4095),
+}
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+@pytest.mark.parametrize("kind", ANY_PICTURE)
+def test_a_damaged_picture_is_decoded_or_named(kind: str, data: st.DataObject) -> None:
+    damaged = bytearray(ANY_PICTURE[kind])
+    for _ in range(data.draw(st.integers(1, 4), "flips")):
+        damaged[data.draw(st.integers(0, len(damaged) - 1), "at")] = data.draw(
+            st.integers(0, 255), "byte"
+        )
+    if data.draw(st.booleans(), "cut"):
+        del damaged[data.draw(st.integers(0, len(damaged) - 1), "at") :]
+    try:
+        pixels = decode(bytes(damaged), "white")
+    except UnusableImageError as error:
+        one_line(UserError(f"{error.reason} {error.detail} {error.advice}"))
+        return
+    assert pixels.rgb.dtype == np.uint8
+    assert pixels.rgb.shape[2] == 3
 
 
 def test_pictures_that_cannot_be_used_are_named_together(

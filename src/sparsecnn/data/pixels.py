@@ -59,10 +59,12 @@ def decode(data: bytes, background: str) -> Pixels:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with _opened(data) as image:
-            _check_depth(image, data)
-            _check_frames(image)
             try:
+                _check_depth(image, data)
+                _check_frames(image)
                 return _laid_on(_upright(image), background)
+            except UnusableImageError:
+                raise
             except Exception as error:  # decoders raise all sorts on damaged data
                 raise UnusableImageError("is a damaged image", _why(error)) from None
 
@@ -108,10 +110,7 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 
 def _check_frames(image: Image.Image) -> None:
-    try:
-        frames = getattr(image, "n_frames", 1)
-    except Exception as error:  # damaged further on
-        raise UnusableImageError("is a damaged image", _why(error)) from None
+    frames = getattr(image, "n_frames", 1)
     # What cameras add to the photo in a JPEG (MPO) is the same again for other screens.
     if frames > 1 and image.format != "MPO":
         raise UnusableImageError(
