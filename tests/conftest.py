@@ -19,7 +19,14 @@ def tabulate(request):
 @pytest.fixture
 def inputs(tabulate):
     """Call with an input that people have and what the user sees of it."""
-    return lambda given, seen: tabulate("inputs", input=given, the_user_sees=seen)
+
+    def clipped(text, width):
+        line = " ".join(str(text).split())
+        return line if len(line) <= width else f"{line[: width - 4]} ..."
+
+    return lambda given, seen: tabulate(
+        "inputs", input=clipped(given, 72), the_user_sees=clipped(seen, 220)
+    )
 
 
 def pytest_terminal_summary(terminalreporter):
