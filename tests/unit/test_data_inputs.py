@@ -202,6 +202,14 @@ NOT_WHOLE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a link to nothing in a folder": (unreadable, "is neither a file nor a link to one"),
     "a folder that must not be looked at": (lambda f: locked(f), "cannot be looked at .Permission"),
     "a link to itself": (lambda f: linked_to_itself(f), "is neither a file nor a link to one"),
+    "an archive of another kind": (
+        lambda f: altered(f, "a.zip", lambda _: b"7z\xbc\xaf\x27\x1c" + bytes(600)),
+        "a.zip: cannot be read .it is no archive that is known here.; give a folder or a complete",
+    ),
+    "a web page in place of a download": (
+        lambda f: altered(f, "a.tar", lambda _: b"<!DOCTYPE html>" * 50),
+        "it is no archive that is known here",
+    ),
     "an empty file": (empty_file_in_the_middle, "'train/cat/5.png' is not an image"),
 }
 
@@ -271,6 +279,9 @@ WHOLE: dict[str, Callable[[Path], Path]] = {
     "zip begun to be split (PK00)": lambda f: marked(f),
     "tar of GNU's kind with long names": lambda f: tar_of_format(f / "a.tar", tarfile.GNU_FORMAT),
     "tar of POSIX' kind with long names": lambda f: tar_of_format(f / "a.tar", tarfile.PAX_FORMAT),
+    "zip padded to a tape's block (bsdtar)": lambda f: altered(
+        f, "a.zip", lambda d: d + bytes(-len(d) % 10240)
+    ),
     "tar padded to a tape's block": lambda f: altered(f, "a.tar", lambda d: d + bytes(20480)),
     "tar.bz2 of two streams (pbzip2)": lambda f: in_two_streams(f),
     "tar.xz with padding": lambda f: altered(f, "a.tar.xz", lambda d: d + bytes(8)),
@@ -853,6 +864,10 @@ TOLD: dict[str, tuple[Callable[[Path], Made], str]] = {
         lambda f: write(f / "a.tar", small_set() | named("cat", split="val")),
         "2 files not read: 2 in val",
     ),
+    "train and Train": (
+        lambda f: write(f / "a.zip", small_set() | named("cat", split="Train")),
+        "2 files not read: 2 in Train",
+    ),
     "val for test": (
         lambda f: write(
             f / "a.zip", {k.replace("test/", "val/"): v for k, v in small_set().items()}
@@ -922,9 +937,13 @@ WRONG_NAMES: dict[str, tuple[Callable[[Path], Made], str]] = {
         ),
         "test could be val or valid; rename or remove all but one",
     ),
-    "train and Train": (
-        lambda f: write(f / "a.zip", small_set() | named("cat", split="Train")),
-        "train could be Train or train; rename or remove all but one",
+    "Train and training": (
+        lambda f: write(
+            f / "a.zip",
+            {k.replace("train/", "Train/"): v for k, v in small_set().items()}
+            | named("cat", split="training"),
+        ),
+        "train could be Train or training; rename or remove all but one",
     ),
     "train alone": (
         lambda f: write(f / "a.zip", named("cat", "dog")),

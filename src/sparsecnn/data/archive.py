@@ -195,12 +195,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 def _check_directory(file: IO[bytes], archive: zipfile.ZipFile) -> None:
     """Raise `_DamagedError` unless directory and members account for every byte of the file."""
     members = sorted(archive.infolist(), key=lambda member: member.header_offset)
-    at = file.seek(-_END.size - len(archive.comment), os.SEEK_END)
-    end = _END.unpack(file.read(_END.size))
-    if end[0] != b"PK\5\6" or end[-1] != len(archive.comment):
-        raise _DamagedError("something follows its end; were two archives joined?")
-    if end[4] not in (0xFFFF, len(members)):
-        raise _DamagedError(f"it lists {len(members)} of {end[4]} files")
+    _check_end(file, len(members))
     begins = [member.header_offset for member in members] + [archive.start_dir]
     if begins[0] != _marker_size(file):
         raise _DamagedError("something comes before its first file; were two archives joined?")
@@ -209,8 +204,19 @@ def _check_directory(file: IO[bytes], archive: zipfile.ZipFile) -> None:
         # What may stand in between are sizes and checksum, where they were not known before.
         if gap not in ((0, 12, 16, 20, 24) if member.flag_bits & 8 else (0,)):
             raise _DamagedError(f"something that it does not list lies beside {member.filename!r}")
-    if archive.start_dir > at:
-        raise _DamagedError("its directory is not where it should be")
+
+
+def _check_end(file: IO[bytes], count: int) -> None:
+    """Raise `_DamagedError` unless the last record is of so many files, and ends the archive."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _END.size - 0xFFFF))
+    tail = file.read()
+    begin = tail.rindex(b"PK\5\6")
+    _, _, _, _, listed, _, _, comment_size = _END.unpack_from(tail, begin)
+    # Programs that write to tapes and pipes pad with zeros.
+    if tail[begin + _END.size + comment_size :].strip(b"\0"):
+        raise _DamagedError("something follows its end; were two archives joined?")
+    if listed not in (0xFFFF, count):  # more are counted elsewhere (ZIP64)
+        raise _DamagedError(f"it lists {count} of {listed} files")
 
 
 def _marker_size(file: IO[bytes]) -> int:
@@ -240,6 +246,8 @@ class _StrictHeader(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError:
+            if not tarfile_.offset:
+                raise _DamagedError("it is no archive that is known here") from None
             raise _DamagedError(
                 f"no file begins at byte {tarfile_.offset}, nor does the archive end there; it was "
                 "cut short or altered"

@@ -95,10 +95,8 @@ def _skipped_as(path: str) -> str | None:
             return part if part == ".DS_Store" else "hidden"
         if part.casefold() in _LEFT_BY_SYSTEMS:
             return part
-    name = path.rpartition("/")[2].casefold()
-    if name in _NAMES_OF_READMES or name.endswith(_LISTS):
-        return path.rpartition("/")[2]
-    return None
+    name = _name(path).casefold()
+    return _name(path) if name in _NAMES_OF_READMES or name.endswith(_LISTS) else None
 
 
 def _refuse_twice(source: Path, images: Sequence[str]) -> None:
@@ -110,30 +108,31 @@ def _refuse_twice(source: Path, images: Sequence[str]) -> None:
 
 
 def _splits(source: Path, images: Iterable[str]) -> dict[str, str]:
-    """The split that each folder is, ``train`` or ``test``, by the folder's path."""
-    found: dict[str, set[str]] = {role: set() for role in _WORDS}
-    for folder in {_split_folder(path) for path in images} - {None}:
-        assert folder is not None
-        found[_ROLES[folder.rpartition("/")[2].casefold()]].add(folder)
-    test = found["test"] or found["validation"]
-    for split, folders in (("train", found["train"]), ("test", test)):
-        tops = sorted({folder.rpartition("/")[0] for folder in folders})
-        if len(tops) > 1:
-            raise UserError(
-                f"{source}: images below both {tops[0] or '.'!r} and {tops[1]!r}; keep one"
-            )
-        if len(folders) > 1:
-            names = " or ".join(sorted(folders))
-            raise UserError(f"{source}: {split} could be {names}; rename or remove all but one")
-    tops = sorted({folder.rpartition("/")[0] for folder in {*found["train"], *test}})
+    """The split that each folder is, ``train`` or ``test``, by the folder's path.
+
+    ``train`` and ``test`` themselves go before other words for them, and these before validation.
+    """
+    found: dict[str, list[str]] = {role: [] for role in _WORDS}
+    for folder in sorted({folder for path in images if (folder := _split_folder(path))}):
+        found[_ROLES[_name(folder).casefold()]].append(folder)
+    chosen = {"train": found["train"], "test": found["test"] or found["validation"]}
+    for split, folders in chosen.items():
+        chosen[split] = [folder for folder in folders if _name(folder) == split] or folders
+    tops = sorted({folder.rpartition("/")[0] for folders in chosen.values() for folder in folders})
     if len(tops) > 1:
         raise UserError(f"{source}: images below both {tops[0] or '.'!r} and {tops[1]!r}; keep one")
-    if not found["train"] or not test:
-        missing = [
-            s for s, folders in zip(SPLITS, (found["train"], test), strict=True) if not folders
-        ]
+    for split, folders in chosen.items():
+        if len(folders) > 1:
+            names = " or ".join(folders)
+            raise UserError(f"{source}: {split} could be {names}; rename or remove all but one")
+    missing = [split for split, folders in chosen.items() if not folders]
+    if missing:
         raise UserError(f"{source}: no image for {' and '.join(missing)}; expected {LAYOUT}")
-    return dict.fromkeys(found["train"], "train") | dict.fromkeys(test, "test")
+    return {folder: split for split, folders in chosen.items() for folder in folders}
+
+
+def _name(folder: str) -> str:
+    return folder.rpartition("/")[2]
 
 
 def _split_folder(path: str) -> str | None:
@@ -187,7 +186,7 @@ def _classes(source: Path, places: Iterable[Place]) -> tuple[str, ...]:
 
 
 def _renamed(splits: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [item for item in splits.items() if item[0].rpartition("/")[2] != item[1]]
+    return [(folder, split) for folder, split in splits.items() if _name(folder) != split]
 
 
 def _unread(files: Sequence[str], places: Mapping[str, Place]) -> list[str]:
