@@ -71,6 +71,7 @@ def test_settings_without_quotes_say_what_they_say_with_them(finished, tmp_path,
     inputs(mine.read_text(), "the finished study that says the same: nothing to do")
 
 
+@pytest.mark.slow
 def test_jobs_get_the_study_that_the_command_line_gives(small, inputs):
     entries = (
         "report={language: [ko]}",

@@ -103,6 +103,7 @@ def test_a_network_that_cannot_take_the_images_is_refused_before_training(fresh,
     assert (fresh / DATASET).exists()
 
 
+@pytest.mark.slow
 def test_a_hessian_larger_than_the_memory_is_refused_before_training(fresh, folder, inputs):
     study = merged(local(folder(224, 4)), models={"custom_cnn": {"width": 1.0}})
     (line,) = said(fresh.snakemake(study=study, ok=False))
@@ -118,6 +119,7 @@ def test_a_hessian_larger_than_the_memory_is_refused_before_training(fresh, fold
     inputs("the same with exclude: [classifier.1]", "trains")
 
 
+@pytest.mark.slow
 def test_a_finished_study_loses_nothing_to_a_setting_that_is_refused_and_taken_back(small, reruns):
     wrong = merged(SMALL, pruning={"exclude": ["head"]})
     output = small.snakemake("--until", "check", study=wrong, ok=False)

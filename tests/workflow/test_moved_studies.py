@@ -36,6 +36,7 @@ def test_a_folder_of_any_name_is_verified_and_exported(finished, tmp_path, input
     inputs("verify.py of a study's folder moved and renamed", "33 whole")
 
 
+@pytest.mark.slow
 def test_one_on_anothers_baselines_needs_these_beside_it(small, tmp_path, inputs):
     small.snakemake(study=OTHER)
     output = small.snakemake("--", "verify", study=OTHER)
@@ -87,6 +88,7 @@ def test_a_study_goes_on_under_another_name(small, inputs, how):
     inputs(f"results/tiny {how.__name__.replace('_', ' ')} as results/mine, study: mine", line)
 
 
+@pytest.mark.slow
 def test_tables_and_report_say_the_new_name(small):
     copied_anew(small)
     (small / MINE / "provenance.json").unlink()
@@ -118,6 +120,7 @@ def test_a_copy_that_dates_alone_would_train_again_is_kept(small, inputs):
     assert small.planned() == {}
 
 
+@pytest.mark.slow
 def test_what_is_to_be_trained_anew_is_trained(small):
     shutil.rmtree(small / ".snakemake")
     newly_dated(small / STUDY)

@@ -220,6 +220,7 @@ def test_a_source_of_another_name_that_is_missing_is_said_though_a_dataset_lies_
     inputs("a source misspelt, with an older dataset", line)
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_without_its_source_and_says_so(project, inputs):
     shutil.rmtree(project / "images")
     output = project.snakemake("-n")
