@@ -1,6 +1,7 @@
 """Names of files as text: UTF-8, or the encoding that `dataset.names` gives."""
 
 import logging
+import re
 import struct
 import unicodedata
 import zipfile
@@ -21,11 +22,11 @@ _LIKELY = {
     "cp932": "Japanese",
     "gbk": "Chinese",
     "big5": "Chinese",
-    "cp1252": "Western Europe",
     "cp850": "Western Europe, DOS",
+    "cp1252": "Western Europe",
 }
 """What systems write that do not write UTF-8."""
-_SHOWN = 24
+_SHOWN, _LISTED = 24, 3
 
 
 def decoded(source: Path, raw: Sequence[bytes], encoding: str | None) -> list[str]:
@@ -103,7 +104,9 @@ def _advice(raw: Sequence[bytes]) -> str:
     ]
     if not likely:
         return "rename the files, or set dataset.names to the encoding"
-    return f"set dataset.names to the encoding, likely {' or '.join(likely)}"
+    if not any(re.search(rb"[\x80-\xff]{2}", name) for name in raw):
+        likely.reverse()  # accents stand alone, East Asian characters are two bytes
+    return f"set dataset.names to the encoding, likely {' or '.join(likely[:_LISTED])}"
 
 
 def _shortened(text: str) -> str:
