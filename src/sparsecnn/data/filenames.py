@@ -26,7 +26,7 @@ _LIKELY = {
     "cp1252": "Western Europe",
 }
 """What systems write that do not write UTF-8."""
-_SHOWN, _LISTED = 24, 3
+_SHOWN = 24
 
 
 def decoded(source: Path, raw: Sequence[bytes], encoding: str | None) -> list[str]:
@@ -106,7 +106,7 @@ def _advice(raw: Sequence[bytes]) -> str:
         return "rename the files, or set dataset.names to the encoding"
     if not any(re.search(rb"[\x80-\xff]{2}", name) for name in raw):
         likely.reverse()  # accents stand alone, East Asian characters are two bytes
-    return f"set dataset.names to the encoding, likely {' or '.join(likely[:_LISTED])}"
+    return f"set dataset.names to the encoding, likely {' or '.join(likely)}"
 
 
 def _shortened(text: str) -> str:
