@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from snakemake_project import REPORTING, SMALL, Project, copy_project
+from snakemake_project import REPORTING, SMALL, Project, copy_project, load_script
 
 from sparsecnn.artifacts import read_json
+from sparsecnn.errors import UserError
+from sparsecnn.study.sources import source_content
 
 DATASET = {"name": "image_folder", "source": "images", "label": "made up"}
 STUDY = SMALL | {"dataset": DATASET, "calibration": {"images": 16}}
@@ -302,3 +304,18 @@ def test_verify_says_of_a_source_that_was_cut_short(project):
     output, status = project.script("verify.py", "results/tiny")
     assert status == 1
     assert re.match("changed  images: images: cannot be read ", output)
+
+
+def test_a_source_that_changes_while_it_is_read_makes_no_dataset(tmp_path, monkeypatch, inputs):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "images", images(count=2))
+    settings = DATASET | {"background": "white", "names": None, "normalization": None, "holdout": 0}
+    made = tmp_path / "dataset.safetensors", tmp_path / "dataset.json"
+    before = source_content(settings)
+    other_byte(tmp_path / "images")
+    with pytest.raises(UserError, match="images: it was changed while it was read; run") as caught:
+        load_script("dataset.py").main(
+            Path("images"), "cache", *made, settings | {"content": before}, "c0de"
+        )
+    assert not any(path.exists() for path in made)
+    inputs("images that change while they are read", caught.value)
