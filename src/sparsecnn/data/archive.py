@@ -313,7 +313,6 @@ class _Decompressed(io.RawIOBase):
         self, source: Path, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
     ) -> None:
         self._file, self._new, self._stream = source.open("rb"), new, new()
-        self._begun = False
 
     def readable(self) -> bool:
         return True
