@@ -96,7 +96,7 @@ def test_grey_palette_and_transparent_images_become_rgb(tmp_path: Path) -> None:
         ({"train/cat/9.png": b"no image"}, r"'train/cat/9\.png' is not an image"),
         ({"train/cat/9.tga": encode(np.zeros((5, 4), np.uint8), "TGA")}, "in one of BMP, GIF"),
         ({"train/cat/9.png": image()[:-40]}, r"'train/cat/9\.png' is"),
-        ({"test/dog/9.png": image(size=(6, 4))}, r"is 4x5 and .*test/dog/9\.png is 4x6|4x6 and"),
+        ({"test/dog/9.png": image(size=(6, 4))}, r"is 4x5 and .*test/dog/9\.png' is 4x6|4x6 and"),
         ({"train/9.png": image()}, r"'train/9\.png' is not where an image belongs"),
         ({"train/cat/x/9.png": image()}, r"'train/cat/x/9\.png' is not where"),
         ({"train/cow/9.png": image()}, "class 'cow' is only in train"),

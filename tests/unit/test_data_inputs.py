@@ -668,7 +668,7 @@ def test_pictures_that_cannot_be_used_are_named_together(
         "each of 5 files is not an image in one of BMP, ",
         "'train/cat/x0.png', 'train/cat/x1.png', 'train/cat/x2.png' and 2 more",
         f"each of 2 files {DEEP}: 'test/dog/y0.png' (16 bits, PNG), 'test/dog/y1.png' (16 bits",
-        "; remove them",
+        "; remove or convert them",
         "; convert them to 8 bits per channel",
     ):
         assert text in seen
@@ -860,6 +860,14 @@ TOLD: dict[str, tuple[Callable[[Path], Made], str]] = {
         lambda f: write(f / "a.tar", small_set() | {"train/cow/Thumbs.db": b"x"}),
         "no image in either split of class 'cow', which is left out",
     ),
+    "files beside the splits whose names are no UTF-8": (
+        lambda f: with_odd_names(f),
+        r"3 files not read: 2 beside train and test, 1 'caf\\xe9\.txt'",
+    ),
+    "a zip with such a file beside the splits": (
+        lambda f: with_odd_readme(f / "a.zip"),
+        "1 file not read: 1 beside train and test",
+    ),
     "val beside test": (
         lambda f: write(f / "a.tar", small_set() | named("cat", split="val")),
         "2 files not read: 2 in val",
@@ -879,6 +887,23 @@ TOLD: dict[str, tuple[Callable[[Path], Made], str]] = {
         "4 names do not say in which encoding: read as utf-8",
     ),
 }
+
+
+def with_odd_names(folder: Path) -> Path:
+    source = write(folder / "set", small_set())
+    for name in (b"notes/\xdc.dat", b"\xdc\n.dat", b"train/cat/caf\xe9.txt"):
+        path = source / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (source / os.fsdecode(b"train/empty \xdc")).mkdir()
+    return source
+
+
+def with_odd_readme(path: Path) -> Path:
+    write(path, small_set())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(OfBytes("Ü.dat"), b"x")
+    return path
 
 
 def with_folders(folder: Path, *paths: str) -> Path:
@@ -923,7 +948,7 @@ WRONG_NAMES: dict[str, tuple[Callable[[Path], Made], str]] = {
     ),
     "folder with names in latin-1": (
         lambda f: folder_of_bytes(f, "Löwe".encode("latin-1")),
-        r"names are not UTF-8, .* likely cp1252 \(Western Europe: test/Löwe/\) or",
+        r"names are not UTF-8, .* likely cp1252 \(Western Europe: test/Löwe/0\.png\) or",
     ),
     "zip from Korean Windows, another encoding given": (
         lambda f: (zip_of_bytes(f / "a.zip", "cp949", "고양이"), {"names": "utf-8"}),

@@ -16,7 +16,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -149,8 +149,9 @@ def _state(entry: os.DirEntry[str]) -> os.stat_result:
 
 def _folder_entries(source: Path, names: str | None, wanted: Wanted) -> Iterator[Entry]:
     found = list(folder_files(source))
-    raw = [os.fsencode(path) for path, _ in found]
-    for (stored, state), path in zip(found, filenames.decoded(source, raw, names), strict=True):
+    paths = filenames.decoded([os.fsencode(path) for path, _ in found], names)
+    filenames.refuse_undecoded(source, _files(paths, wanted), names)
+    for (stored, state), path in zip(found, paths, strict=True):
         if path.endswith("/"):
             yield Entry(path.removesuffix("/"), is_folder=True)
         elif not wanted(path):
@@ -172,6 +173,7 @@ def _zip_entries(source: Path, names: str | None, wanted: Wanted) -> Iterator[En
         if sum(member.file_size for member in members) > MAX_TOTAL_BYTES:
             refuse_total(source)
         paths = filenames.in_zip(source, members, names)
+        filenames.refuse_undecoded(source, _files(paths, wanted), names)
         for member, path in zip(members, paths, strict=True):
             _check_path(source, path)
             _check_size(source, path, member.file_size)
@@ -267,7 +269,9 @@ def _tar_entries(source: Path, names: str | None, wanted: Wanted) -> Iterator[En
             for member in archive:
                 stream.next_member()
                 raw = member.name.encode("utf-8", "surrogateescape")
-                [path] = filenames.decoded(source, [raw], names)
+                [path] = filenames.decoded([raw], names)
+                if member.isreg():
+                    filenames.refuse_undecoded(source, _files([path], wanted), names)
                 if "\\" in path:
                     refuse(source, path, "has a path that may lead outside")
                 _check_path(source, path)
@@ -368,6 +372,11 @@ class _BoundedStream(io.RawIOBase):
 
 
 # --- what is refused of any -----------------------------------------------------------------------
+
+
+def _files(paths: Iterable[str], wanted: Wanted) -> list[str]:
+    """Of paths those of files that are wanted; a folder's ends in ``/``."""
+    return [path for path in paths if not path.endswith("/") and wanted(_plain(path))]
 
 
 def _plain(path: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from sparsecnn.data.filenames import printable
 from sparsecnn.errors import UserError
 
 SPLITS = ("train", "test")
@@ -204,7 +205,7 @@ def _unread(files: Sequence[str], places: Mapping[str, Place]) -> list[str]:
 def _unread_as(path: str) -> str:
     folder = _split_folder(path)
     if kind := _skipped_as(path):
-        return kind
+        return printable(kind)
     return f"in {folder}" if folder else "beside train and test"
 
 

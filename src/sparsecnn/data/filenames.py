@@ -6,9 +6,8 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from sparsecnn.errors import UserError
 
@@ -27,39 +26,57 @@ _LIKELY = {
 }
 """What systems write that do not write UTF-8."""
 _SHOWN = 24
+_SURROGATES = re.compile("[\udc80-\udcff]")
 
 
-def decoded(source: Path, raw: Sequence[bytes], encoding: str | None) -> list[str]:
+def decoded(raw: Sequence[bytes], encoding: str | None) -> list[str]:
     """Names as text: those that are no UTF-8 by `encoding`.
 
-    Raises `UserError` that names what is likely if there is no encoding, or not that one.
+    What is in neither keeps its bytes as lone surrogates; `refuse_undecoded` is for such names.
     """
-    foreign = [name for name in raw if not _fits(name, "utf-8")]
-    if not foreign:
-        return [name.decode() for name in raw]
-    if encoding is None or not all(_fits(name, encoding) for name in foreign):
-        _refuse(source, foreign, encoding)
-    return [name.decode("utf-8" if _fits(name, "utf-8") else encoding) for name in raw]
+    return [_text(name, "utf-8", *([encoding] if encoding else [])) for name in raw]
 
 
 def in_zip(source: Path, members: Sequence[zipfile.ZipInfo], encoding: str | None) -> list[str]:
     """Path of each member, parts separated by ``/``; a folder's ends in one.
 
-    A name that says to be UTF-8 is. Others of bytes above 127 are by `encoding`; without it they
-    must all be UTF-8, as those of macOS are, else `UserError` names what is likely. Backslashes,
-    as old Windows programs write them, separate parts.
+    A name that says to be UTF-8 is. Others of bytes above 127 are by `encoding`, without it UTF-8,
+    as those of macOS are; what is not keeps its bytes as lone surrogates. Backslashes, as old
+    Windows programs write them, separate parts.
     """
     paths = [_certain_name(member) for member in members]
     unsure = [i for i, path in enumerate(paths) if path is None]
+    used = encoding or "utf-8"
+    for i in unsure:
+        paths[i] = _text(raw_in_zip(members[i]), used)
     if unsure:
-        raw, used = [raw_in_zip(members[i]) for i in unsure], encoding or "utf-8"
-        wrong = [name for name in raw if not _fits(name, used)]
-        if wrong:
-            _refuse(source, wrong, encoding)
-        logger.info("%s: %d names do not say in which encoding: read as %s", source, len(raw), used)
-        for i, name in zip(unsure, raw, strict=True):
-            paths[i] = name.decode(used)
+        logger.info(
+            "%s: %d names do not say in which encoding: read as %s", source, len(unsure), used
+        )
     return [(path or "").replace("\\", "/") for path in paths]
+
+
+def refuse_undecoded(source: Path, paths: Iterable[str], encoding: str | None) -> None:
+    """Raise `UserError` that names what is likely if a path could not be made text."""
+    raw = [path.encode("utf-8", "surrogateescape") for path in paths if _SURROGATES.search(path)]
+    if not raw:
+        return
+    shown = repr(raw[0])[1:]
+    count = f"{len(raw)} names are" if len(raw) > 1 else "a name is"
+    how = f"in the encoding that dataset.names gives, {encoding}" if encoding else "UTF-8"
+    raise UserError(f"{source}: {count} not {how}, as {shown}; {_advice(raw)}")
+
+
+def printable(name: str) -> str:
+    """A name as it can be shown in a line, whatever its characters are."""
+    return name if name.isprintable() else repr(name.encode("utf-8", "surrogateescape"))[1:]
+
+
+def _text(name: bytes, *encodings: str) -> str:
+    for encoding in encodings:
+        if _fits(name, encoding):
+            return name.decode(encoding)
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _certain_name(member: zipfile.ZipInfo) -> str | None:
@@ -83,17 +100,6 @@ def _unicode_paths(member: zipfile.ZipInfo) -> Iterator[str]:
 def raw_in_zip(member: zipfile.ZipInfo) -> bytes:
     """The name as it is stored."""
     return member.orig_filename.encode("utf-8" if member.flag_bits & _UTF_8_FLAG else "cp437")
-
-
-def _refuse(source: Path, raw: Sequence[bytes], encoding: str | None) -> NoReturn:
-    shown = repr(raw[0])[1:]
-    count = f"{len(raw)} names are" if len(raw) > 1 else "a name is"
-    if encoding:
-        raise UserError(
-            f"{source}: {count} not in the encoding that dataset.names gives, {encoding}, as "
-            f"{shown}; {_advice(raw)}"
-        )
-    raise UserError(f"{source}: {count} not UTF-8, as {shown}; {_advice(raw)}")
 
 
 def _advice(raw: Sequence[bytes]) -> str:

@@ -112,7 +112,7 @@ def _refuse_sizes(source: Path, places: Mapping[str, Place], images: Mapping[str
     first = next(path for path in places if images[path].rgb.shape == usual)
     more = f" (and {len(others) - 1} more differ)" if len(others) > 1 else ""
     raise UserError(
-        f"{source}: {first} is {_size(usual)} and {others[0]} is "
+        f"{source}: {first!r} is {_size(usual)} and {others[0]!r} is "
         f"{_size(images[others[0]].rgb.shape)}{more}; resize the images to one size first"
     )
 

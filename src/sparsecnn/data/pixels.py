@@ -24,7 +24,9 @@ class UnusableImageError(Exception):
     The advice is what to do with such files.
     """
 
-    def __init__(self, reason: str, detail: str = "", advice: str = "remove them") -> None:
+    def __init__(
+        self, reason: str, detail: str = "", advice: str = "remove or convert them"
+    ) -> None:
         super().__init__(reason, detail, advice)
         self.reason, self.detail, self.advice = reason, detail, advice
 

@@ -49,7 +49,7 @@ def source_content(
         return None
     source = Path(dataset["source"])
     if not source.exists():
-        raise UserError(f"dataset.source: {source} does not exist")
+        raise UserError(_absent(source))
     whole, files = _remembered(dataset, memory)
     stamps = _stamps(source)
     listing = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
@@ -68,6 +68,15 @@ def source_content(
         )
     _write(whole, {"content": content, "listing": listing if sure == set(stamps) else None})
     return content
+
+
+def _absent(source: Path | str) -> str:
+    hint = (
+        " (write the path in full: ~ and $ stay as they are)"
+        if set("~$") & set(str(source))
+        else ""
+    )
+    return f"dataset.source: {source} does not exist{hint}"
 
 
 def state_of_source(dataset: Mapping[str, Any], read: str | None) -> tuple[str, str, str | None]:
@@ -101,7 +110,7 @@ def content_as_made(
     Raises `UserError` if no dataset that was read from this source lies there.
     """
     source = dataset["source"]
-    absent = f"dataset.source: {source} does not exist"
+    absent = _absent(source)
     if not made.exists():
         raise UserError(absent)
     settings = read_manifest(made, "dataset").settings
@@ -119,7 +128,7 @@ def _look(
     source, names = Path(dataset["source"]), dataset["names"]
     if dataset["name"] != FOLDER:
         return file_sha256(source), {}
-    texts = decoded(source, [os.fsencode(path) for path in stamps], names)
+    texts = decoded([os.fsencode(path) for path in stamps], names)
     stored = dict(zip(texts, stamps, strict=True))
     hashes = {
         text: known[path][1]
