@@ -26,6 +26,8 @@ FOLDER = "image_folder"
 CHANGED, UNSEEN = "changed", "unseen"
 """States of a source that holds something else than was read, or that is gone."""
 
+_FORM = 1
+"""Of the hash: what was remembered of another form is forgotten."""
 _FRESH = 2 * 10**9
 """A file changed less than so many ns ago may change again without a newer date."""
 
@@ -59,13 +61,10 @@ def source_content(
     reading(f"{source}: new or changed, looking at what it holds ...")
     began = time.time_ns()
     content, hashes = _look(dataset, stamps, _read(files))
-    sure = _stamps(source) == stamps and {
-        path for path, (_, *dates) in stamps.items() if max(dates) < began - _FRESH
-    }
+    old = {path for path, (_, *dates) in stamps.items() if max(dates) < began - _FRESH}
+    sure = old if _stamps(source) == stamps else set()
     if hashes:
-        _write(
-            files, {path: [stamps[path], hashes[path]] for path in hashes if sure and path in sure}
-        )
+        _write(files, {path: [stamps[path], hashes[path]] for path in hashes if path in sure})
     _write(whole, {"content": content, "listing": listing if sure == set(stamps) else None})
     return content
 
@@ -160,7 +159,7 @@ def _stamps(source: Path) -> dict[str, Stamp]:
 def _remembered(dataset: Mapping[str, Any], memory: Path) -> tuple[Path, Path]:
     """Where the whole is remembered, which every job reads, and where its files are."""
     path = os.path.abspath(dataset["source"])  # noqa: PTH100 - links are to be told apart
-    key = json.dumps([path, dataset["name"], dataset["names"]])
+    key = json.dumps([_FORM, path, dataset["name"], dataset["names"]])
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     return memory / f"{name}.json", memory / f"{name}.files.json"
 
