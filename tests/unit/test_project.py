@@ -111,7 +111,8 @@ def test_every_registered_name_resolves(kind):
 def test_the_snakefile_parses_without_torch():
     code = (
         "import sys; import sparsecnn, sparsecnn.digest, sparsecnn.registry, "
-        "sparsecnn.study.config; sys.exit('torch' in sys.modules)"
+        "sparsecnn.study.config, sparsecnn.study.sources; "
+        "sys.exit(bool({'torch', 'pandas', 'PIL'} & set(sys.modules)))"
     )
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
