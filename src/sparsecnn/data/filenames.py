@@ -24,7 +24,7 @@ _LIKELY = {
     "cp850": "Western Europe, DOS",
     "cp1252": "Western Europe",
 }
-"""What systems write that do not write UTF-8."""
+"""What systems write that do not write UTF-8; East Asian ones first."""
 _SHOWN = 24
 _SURROGATES = re.compile("[\udc80-\udcff]")
 
