@@ -7,8 +7,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError
 
 from snakemake.logging import logger
-from sparsecnn.artifacts import check_origin, environment, file_sha256
-from sparsecnn.artifacts import read_json, read_manifest
+from sparsecnn.artifacts import environment, file_sha256, read_json, read_manifest
 from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
@@ -71,12 +70,20 @@ stages = Stages(study, digest, held_by_source())
 generation = stages.generation()
 
 
-def warn_of_other_versions():
+@cache
+def on_record():
+    """What is on record of the finished study, with its manifest; None if there is none."""
+    try:
+        return read_json(Path(PROVENANCE), "provenance")
+    except UserError:
+        return None
+
+
+def warn_of_other_versions(versions):
     """Say so if a finished study was made with other versions than it would be now."""
     try:
-        made, _ = read_json(Path(PROVENANCE), "provenance")
-        different = others(made["versions"], environment())
-    except (UserError, PackageNotFoundError):
+        different = others(versions, environment())
+    except PackageNotFoundError:
         return
     if different:
         logger.warning(
@@ -85,8 +92,8 @@ def warn_of_other_versions():
         )
 
 
-if workflow.is_main_process and study["on_new_versions"] != RERUN:
-    warn_of_other_versions()
+if workflow.is_main_process and study["on_new_versions"] != RERUN and on_record():
+    warn_of_other_versions(on_record()[0]["versions"])
 
 
 wildcard_constraints:
@@ -212,7 +219,7 @@ def diagnosed_origins(wildcards):
 def is_made(path, kind, origin):
     """Whether the file of tensors is there and comes from this."""
     try:
-        check_origin(Path(path), read_manifest(Path(path), kind), origin)
+        read_manifest(Path(path), kind, origin)
     except UserError:
         return False
     return True

@@ -31,27 +31,17 @@ os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
 
 from sparsecnn.errors import UserError
-from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import gather, read_schema
-
-
-def checked(read, *arguments):
-    """What `read` returns; its mistakes as Snakemake shows them, without a traceback."""
-    try:
-        return read(*arguments)
-    except UserError as error:
-        raise WorkflowError(f"wrong configuration\n{error}") from None
-
+from sparsecnn.study.config_files import read_study
 
 # Read here a second time: Snakemake, which read the files before, names no place of a mistake, takes
 # 2:4 for a number and gives nested settings of --config as text. `config`, its own, goes unused.
 files = list(map(Path, workflow.configfiles))
 if not workflow.config_settings.replace_workflow_config:
     files.insert(0, Path(workflow.basedir) / "config.yaml")
-given = checked(gather, files, workflow.config_settings.config_args, load_configfile)
+try:
+    study = read_study(files, workflow.config_settings.config_args, load_configfile)
+except UserError as error:  # shown as Snakemake's own are, without a traceback
+    raise WorkflowError(f"wrong configuration\n{error}") from None
 
 
 configfile: Path(workflow.basedir) / "config.yaml"
-
-
-study = checked(complete_config, given, read_schema())

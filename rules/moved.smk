@@ -2,15 +2,11 @@
 # Makes: nothing; stops a run on results that were renamed or copied, where it would say the old name
 # in the report or train again what is there, with a line that says what to do.
 
-from sparsecnn.artifacts import check_origin, check_parents, read_manifest
+from sparsecnn.artifacts import check_parents
 
 
-def refuse_results_of_another_name():
+def refuse_results_of_another_name(made):
     """Of a folder that was renamed or copied tables and report say the old name."""
-    try:
-        _, made = read_json(Path(PROVENANCE), "provenance")
-    except UserError:
-        return
     made_as = made.settings["config"]["study"]
     if made_as != study["study"]:
         raise WorkflowError(
@@ -20,8 +16,8 @@ def refuse_results_of_another_name():
         )
 
 
-if workflow.is_main_process:
-    refuse_results_of_another_name()
+if workflow.is_main_process and on_record():
+    refuse_results_of_another_name(on_record()[1])
 
 
 def refuse_to_train_for_dates():
@@ -46,8 +42,7 @@ def only_dates_differ(job):
         return False
     path = Path(job.output.dense)
     try:
-        made = read_manifest(path, "dense")
-        check_origin(path, made, dense_origin(job.wildcards))
+        made = read_manifest(path, "dense", dense_origin(job.wildcards))
         dataset = read_manifest(Path(DATASET), "dataset")
         check_parents(path, made, {"dataset": dataset.content})
     except UserError:

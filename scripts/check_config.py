@@ -17,8 +17,7 @@ from pathlib import Path
 from snakemake.common.configfile import load_configfile
 
 from sparsecnn.errors import UserError
-from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import gather, read_schema
+from sparsecnn.study.config_files import read_study
 from sparsecnn.study.layout import trainings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -38,8 +37,7 @@ def main() -> None:
 
 def check(files: list[Path], entries: list[str]) -> str:
     """The study in a sentence; `UserError` with a line per mistake."""
-    config = gather([PROJECT / "config.yaml", *files], entries, load_configfile)
-    study = complete_config(config, read_schema())
+    study = read_study([PROJECT / "config.yaml", *files], entries, load_configfile)
     dense = len(trainings(study))
     pruned = dense * len(study["variants"])
     return f"study {study['study']}: valid; {dense} trainings, {pruned} pruned networks"

@@ -28,8 +28,7 @@ from sparsecnn.planning.estimates import CIFAR, Images, epoch_seconds, estimate
 from sparsecnn.planning.jobs import read_dry_run
 from sparsecnn.planning.plan import Plan, disk_need, disk_text
 from sparsecnn.study import layout
-from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import gather, read_schema
+from sparsecnn.study.config_files import read_study
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -99,7 +98,7 @@ def dry_run(options: list[str]) -> str:
 def study_config(files: list[str], values: list[str]) -> dict[str, Any]:
     """The checked configuration, read as the Snakefile reads it."""
     paths = [PROJECT / "config.yaml", *map(Path, files)]
-    return complete_config(gather(paths, values, load_configfile), read_schema())
+    return read_study(paths, values, load_configfile)
 
 
 def images_of(config: dict[str, Any]) -> Images | None:

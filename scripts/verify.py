@@ -28,7 +28,7 @@ from sparsecnn.errors import ArtifactError, UserError
 from sparsecnn.job import run_job
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
-from sparsecnn.study.config_files import gather, read_schema
+from sparsecnn.study.config_files import read_schema, read_study
 from sparsecnn.study.crate import check_crate, export_crate
 from sparsecnn.study.lineage import WHOLE, Finding, Lineage
 from sparsecnn.study.sources import CHANGED, UNSEEN, state_of_source
@@ -93,8 +93,7 @@ def configuration(files: Sequence[Path]) -> dict[str, Any]:
     """The checked configuration of config.yaml and `files`, read as the Snakefile reads it."""
     from snakemake.common.configfile import load_configfile
 
-    config = gather([PROJECT / "config.yaml", *files], [], load_configfile)
-    return complete_config(config, read_schema())
+    return read_study([PROJECT / "config.yaml", *files], [], load_configfile)
 
 
 def verify(study: Path, config: Mapping[str, Any] | None = None) -> list[Finding]:

@@ -113,10 +113,11 @@ def read_tensors(
     return tensors, manifest
 
 
-def read_manifest(path: Path, kind: str) -> Manifest:
+def read_manifest(path: Path, kind: str, origin: Origin | None = None) -> Manifest:
     """The manifest of a file of tensors, without reading these.
 
-    Raises `UserError` if the file is missing, truncated or of another kind.
+    Raises `UserError` if the file is missing, truncated, of another kind, or of another origin than
+    the one given.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -125,7 +126,9 @@ def read_manifest(path: Path, kind: str) -> Manifest:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
-    return _parse_manifest(path, header.get(_HEADER_KEY), kind)
+    manifest = _parse_manifest(path, header.get(_HEADER_KEY), kind)
+    check_origin(path, manifest, origin)
+    return manifest
 
 
 def check_origin(path: Path, manifest: Manifest, origin: Origin | None) -> None:

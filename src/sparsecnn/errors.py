@@ -10,6 +10,11 @@ class UserError(Exception):
     """
 
 
+def in_a_line(error: Exception) -> str:
+    """What an exception of anybody's says, or else what it is called, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class ArtifactError(UserError):
     """A file of a study that cannot be used as it is.
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, NoReturn, Self
 
 from sparsecnn.data import filenames
-from sparsecnn.errors import UserError
+from sparsecnn.errors import UserError, in_a_line
 
 
 class _DamagedError(Exception):
@@ -88,7 +88,7 @@ def entries(source: Path, names: str | None, wanted: Wanted) -> Iterator[Entry]:
         In one line, if the source is not there, not whole, not safe, or too large.
     """
     if not source.exists():
-        raise UserError(f"dataset.source: {source} does not exist")
+        raise UserError(absent(source))
     try:
         if source.is_dir():
             yield from _folder_entries(source, names, wanted)
@@ -104,11 +104,17 @@ def entries(source: Path, names: str | None, wanted: Wanted) -> Iterator[Entry]:
             f"{source}: {where} cannot be read ({error.strerror}); let it be read, or remove it"
         ) from None
     except _UNREADABLE as error:
-        raise UserError(f"{source}: cannot be read ({_why(error)}); give {_FORMS}") from None
+        raise UserError(f"{source}: cannot be read ({in_a_line(error)}); give {_FORMS}") from None
 
 
-def _why(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def absent(source: Path) -> str:
+    """What to say of a source that is not there."""
+    hint = (
+        " (write the path in full: ~ and $ stay as they are)"
+        if re.search("[~$]", str(source))
+        else ""
+    )
+    return f"dataset.source: {source} does not exist{hint}"
 
 
 def folder_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ class Arrangement:
     """Of every image, by its path; in order of split, class and file."""
     classes: tuple[str, ...]
     """In alphabetical order."""
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str]
     """What to tell a user: what was skipped, what a split is called, which class is empty."""
 
 

@@ -11,10 +11,12 @@ from sparsecnn.data.augmentation import AugmentedImages, normalize
 from sparsecnn.data.dataset import (
     Dataset,
     Normalization,
+    class_counts,
     drawn_by_class,
     normalization_from,
     normalization_tensors,
 )
+from sparsecnn.data.limits import calibration_problem
 from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
 
@@ -40,17 +42,14 @@ def draw_calibration_set(
 
     Raises `UserError` when `size` is below 1, or more than the train split or a class can give.
     """
-    available = len(dataset.train_labels)
-    if not 1 <= size <= available:
-        raise UserError(
-            f"calibration.images: {size} is not possible; the train split has {available} images, "
-            f"choose 1 to {available}"
-        )
+    counts = class_counts(dataset.train_labels, dataset.classes)
+    if problem := calibration_problem(size, class_balanced, counts):
+        raise UserError(problem)
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
     if class_balanced:
         indices = _balanced(dataset, size, generator)
     else:
-        indices = torch.randperm(available, generator=generator)[:size]
+        indices = torch.randperm(len(dataset.train_labels), generator=generator)[:size]
     return CalibrationSet(dataset.train_images[indices], indices, normalization)
 
 
@@ -59,13 +58,6 @@ def _balanced(dataset: Dataset, size: int, generator: torch.Generator) -> Tensor
     counts = torch.bincount(labels, minlength=len(classes))
     share, remainder = divmod(size, len(classes))
     with_spare = torch.nonzero(counts > share).squeeze(1)
-    if counts.min() < share or len(with_spare) < remainder:
-        smallest = int(counts.argmin())
-        raise UserError(
-            f"calibration.images: {size} is not possible with equal counts per class; class "
-            f"{classes[smallest]!r} has only {counts[smallest]} train images; choose at most "
-            f"{int(counts.min()) * len(classes)}, or set calibration.class_balanced to false"
-        )
     drawn = torch.randperm(len(with_spare), generator=generator)[:remainder]
     take = torch.full_like(counts, share)
     take[with_spare[drawn]] += 1

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparsecnn.artifacts import Manifest, Origin, read_tensors, write_tensors
+from sparsecnn.data.limits import shape_problem
 from sparsecnn.errors import UserError
 
 _CHUNK = 4096
@@ -96,11 +97,8 @@ def _check_split(split: str, images: Tensor, labels: Tensor, classes: tuple[str,
 def square_side(images: Tensor) -> int:
     """Side of images of shape (N, C, H, W), in pixels; `UserError` unless they are square."""
     height, width = images.shape[-2:]
-    if height != width:
-        raise UserError(
-            f"dataset: the images are {width}x{height} pixels (width, height); the networks take "
-            "square ones, so crop or scale them first"
-        )
+    if problem := shape_problem(height, width):
+        raise UserError(problem)
     return int(height)
 
 

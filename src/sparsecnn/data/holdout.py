@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from sparsecnn.data.dataset import Dataset, drawn_by_class
+from sparsecnn.data.dataset import Dataset, class_counts, drawn_by_class
+from sparsecnn.data.limits import holdout_problem
 from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
 
@@ -17,14 +18,9 @@ def hold_out(dataset: Dataset, count: int) -> Dataset:
     images.
     """
     labels, classes = dataset.train_labels, dataset.classes
-    each, rest = divmod(count, len(classes))
-    fewest = int(torch.bincount(labels, minlength=len(classes)).min())
-    if rest or not 1 <= each < fewest:
-        raise UserError(
-            f"dataset.holdout: {count} is not possible; with {len(classes)} classes, the smallest "
-            f"of {fewest} train images, choose a multiple of {len(classes)} up to "
-            f"{(fewest - 1) * len(classes)}"
-        )
+    if problem := holdout_problem(count, class_counts(labels, classes)):
+        raise UserError(problem)
+    each = count // len(classes)
     generator = torch.Generator().manual_seed(derive_seed(0, "holdout"))
     held = drawn_by_class(labels, [each] * len(classes), generator)
     kept = torch.ones(len(labels), dtype=torch.bool)

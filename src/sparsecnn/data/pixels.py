@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from sparsecnn.errors import in_a_line
+
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's other formats include some that start external programs."""
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -68,7 +70,7 @@ def decode(data: bytes, background: str) -> Pixels:
             except UnusableImageError:
                 raise
             except Exception as error:  # decoders raise all sorts on damaged data
-                raise UnusableImageError("is a damaged image", _why(error)) from None
+                raise UnusableImageError("is a damaged image", in_a_line(error)) from None
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -137,7 +139,3 @@ def _laid_on(image: Image.Image, background: str) -> Pixels:
     below = Image.new("RGBA", picture.size, background)
     rgb = Image.alpha_composite(below, picture).convert("RGB")
     return Pixels(np.asarray(rgb), transparent=transparent)
-
-
-def _why(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from sparsecnn.data.augmentation import normalize
 from sparsecnn.data.dataset import Dataset, Normalization
+from sparsecnn.data.limits import sample_problem
 from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
 
@@ -22,10 +23,8 @@ def train_sample(
     `device`. Raises `UserError` if the train split has fewer images.
     """
     available = len(dataset.train_labels)
-    if size > available:
-        raise UserError(
-            f"diagnostics.images: {size} is not possible; the train split has {available} images"
-        )
+    if problem := sample_problem(size, available):
+        raise UserError(problem)
     generator = torch.Generator().manual_seed(derive_seed(0, "diagnostics"))
     chosen = torch.randperm(available, generator=generator)[:size]
     return [

@@ -12,6 +12,7 @@ from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sparsecnn.errors import UserError
+from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_values import (
     clipped,
     number,
@@ -28,6 +29,13 @@ _DEEPEST = 32
 def read_schema() -> dict[str, Any]:
     """The schema of a study's configuration, of this very source tree."""
     return read_config(SCHEMA)
+
+
+def read_study(
+    files: Iterable[Path], entries: Iterable[str], template: Callable[[Path], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The checked configuration of config.yaml and other files; arguments as of `gather`."""
+    return complete_config(gather(files, entries, template), read_schema())
 
 
 def gather(

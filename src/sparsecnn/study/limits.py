@@ -1,7 +1,7 @@
 """What images allow of a study's settings.
 
-What is refused here would end in an error of a later stage, mostly after all training; it is said
-in the same words. Settings alone decide it for the datasets that are always the same, and
+What is refused here would end in an error of a later stage, mostly after all training; both ask
+`sparsecnn.data.limits`. Settings alone decide it for the datasets that are always the same, and
 `scripts/check.py` for all, as soon as the images are there.
 """
 
@@ -9,6 +9,12 @@ from collections.abc import Iterator, Mapping
 from math import comb
 from typing import Any
 
+from sparsecnn.data.limits import (
+    calibration_problem,
+    holdout_problem,
+    sample_problem,
+    shape_problem,
+)
 from sparsecnn.study.known_images import after_holdout, known_facts
 
 AUGMENTATION = ("crop_padding", "cutout")
@@ -33,7 +39,7 @@ def before_any_job(config: Mapping[str, Any]) -> list[str]:
     if facts is None:
         return []
     if dataset["holdout"]:
-        if problem := _holdout_problem(dataset["holdout"], facts):
+        if problem := holdout_problem(dataset["holdout"], facts["class_counts"]["train"]):
             return [problem]
         facts = after_holdout(facts, dataset["holdout"])
     return problems(config, facts)
@@ -50,19 +56,16 @@ def problems(config: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
         The value of dataset.json.
     """
     height, width = facts["image_shape"][1:]
-    found = []
-    if height != width:
-        found.append(
-            f"dataset: the images are {width}x{height} pixels (width, height); the networks take "
-            "square ones, so crop or scale them first"
-        )
-    found += _calibration_problems(config["calibration"], facts)
-    asked, available = (config["diagnostics"] or {}).get("images", 0), facts["n_train"]
-    if asked > available:
-        found.append(
-            f"diagnostics.images: {asked} is not possible; the train split has {available} images, "
-            f"choose 1 to {available}"
-        )
+    calibration, available = config["calibration"], facts["n_train"]
+    asked = (config["diagnostics"] or {}).get("images", 0)
+    sample = sample_problem(asked, available)
+    found = [
+        shape_problem(height, width),
+        calibration_problem(
+            calibration["images"], calibration["class_balanced"], facts["class_counts"]["train"]
+        ),
+        sample and f"{sample}, choose 1 to {available}",
+    ]
     for name, recipe in config["recipes"].items():
         most = 2 * max(height, width) - 2
         if recipe["cutout"] > most:
@@ -70,40 +73,7 @@ def problems(config: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
                 f"recipes.{name}.cutout: {recipe['cutout']} is not possible; such a square hides "
                 f"every image of {width}x{height} pixels, wherever it lies; choose 0 to {most}"
             )
-    return found
-
-
-def _calibration_problems(
-    calibration: Mapping[str, Any], facts: Mapping[str, Any]
-) -> Iterator[str]:
-    size, available = calibration["images"], facts["n_train"]
-    counts = facts["class_counts"]["train"]
-    share, remainder = divmod(size, len(counts))
-    with_spare = sum(count > share for count in counts.values())
-    if size > available:
-        yield (
-            f"calibration.images: {size} is not possible; the train split has {available} images, "
-            f"choose 1 to {available}"
-        )
-    elif calibration["class_balanced"] and (min(counts.values()) < share or with_spare < remainder):
-        smallest = min(facts["classes"], key=counts.__getitem__)
-        yield (
-            f"calibration.images: {size} is not possible with equal counts per class; class "
-            f"{smallest!r} has only {counts[smallest]} train images; choose at most "
-            f"{counts[smallest] * len(counts)}, or set calibration.class_balanced to false"
-        )
-
-
-def _holdout_problem(count: int, facts: Mapping[str, Any]) -> str | None:
-    classes = len(facts["classes"])
-    each, rest = divmod(count, classes)
-    fewest = min(facts["class_counts"]["train"].values())
-    if not rest and 1 <= each < fewest:
-        return None
-    return (
-        f"dataset.holdout: {count} is not possible; with {classes} classes, the smallest "
-        f"of {fewest} train images, choose a multiple of {classes} up to {(fewest - 1) * classes}"
-    )
+    return [problem for problem in found if problem]
 
 
 def impossible_pruning(settings: Mapping[str, Any], device: str) -> Iterator[str]:

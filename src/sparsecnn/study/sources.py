@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from sparsecnn.artifacts import file_sha256, read_manifest, write_text
-from sparsecnn.data.archive import entries, folder_files
+from sparsecnn.data.archive import absent, entries, folder_files
 from sparsecnn.data.arrangement import arrange, may_be_image
 from sparsecnn.data.filenames import decoded
 from sparsecnn.errors import UserError
@@ -51,7 +51,7 @@ def source_content(
         return None
     source = Path(dataset["source"])
     if not source.exists():
-        raise UserError(_absent(source))
+        raise UserError(absent(source))
     whole, files = _remembered(dataset, memory)
     stamps = _stamps(source)
     listing = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
@@ -67,15 +67,6 @@ def source_content(
         _write(files, {path: [stamps[path], hashes[path]] for path in hashes if path in sure})
     _write(whole, {"content": content, "listing": listing if sure == set(stamps) else None})
     return content
-
-
-def _absent(source: Path | str) -> str:
-    hint = (
-        " (write the path in full: ~ and $ stay as they are)"
-        if set("~$") & set(str(source))
-        else ""
-    )
-    return f"dataset.source: {source} does not exist{hint}"
 
 
 def state_of_source(dataset: Mapping[str, Any], read: str | None) -> tuple[str, str, str | None]:
@@ -109,15 +100,15 @@ def content_as_made(
     Raises `UserError` if no dataset that was read from this source lies there.
     """
     source = dataset["source"]
-    absent = _absent(source)
+    gone = absent(Path(source))
     if not made.exists():
-        raise UserError(absent)
+        raise UserError(gone)
     settings = read_manifest(made, "dataset").settings
     if settings.get("source") != source or "content" not in settings:
-        raise UserError(f"{absent}; {made} was read from {settings.get('source')}")
+        raise UserError(f"{gone}; {made} was read from {settings.get('source')}")
     content = str(settings["content"])
     _write(_remembered(dataset, memory)[0], {"content": content, "listing": None})
-    return content, f"{absent} any more; going on with {made}, which was read from it"
+    return content, f"{gone} any more; going on with {made}, which was read from it"
 
 
 def _look(
