@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparsecnn.artifacts import Manifest, Origin, read_json, write_json
 from sparsecnn.errors import UserError
@@ -46,9 +46,8 @@ def main(
     height, width = facts["image_shape"][1:]
     for model in settings["models"] if height == width else []:
         try:
-            found = Network(model, settings, facts)
-            wrong += found.wrong
-            needs[model] = found.needs
+            lines, needs[model] = tried(model, settings, facts)
+            wrong += lines
         except UserError as error:
             wrong.append(
                 f"models.{model}: {error}; scale the images, or leave the network out "
@@ -70,67 +69,71 @@ def main(
     )
 
 
-class Network:
+def tried(
+    model: str, settings: Mapping[str, Any], facts: Mapping[str, Any]
+) -> tuple[list[str], list[Need]]:
     """One of the study's networks without numbers, tried with images of the real size.
 
-    Raises `UserError` if it cannot take them.
+    Lines on the variants that it cannot have, and what the Hessians of the others will take. Raises
+    `UserError` if it cannot take the images.
     """
-
-    def __init__(self, model: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        self.wrong: list[str] = []
-        self.needs: list[Need] = []
-        channels, side = facts["image_shape"][:2]
-        width = settings["models"][model]["width"]
-        with torch.device("meta"):
-            self._network = build(Architecture(model, width, len(facts["classes"]), side))
-            self._image = torch.empty(1, channels, side, side)
-        if not self._runs():
-            return
-        for variant, own in settings["variants"].items():
-            try:
-                need = memory.pruning_need(variant, own, self._pruned(own))
-                self._refuse_single_values(own, settings["calibration"]["images"])
-                self.needs += [need] if need else []
-            except UserError as error:
-                self.wrong.append(f"variants.{variant}: {model}: {error}")
-        if settings["diagnostics"]:
-            need = memory.diagnostics_need(_layers(find_layers(self._network, exclude=[])))
-            self.needs += [need] if need else []
-
-    def _runs(self) -> bool:
-        """Whether it takes the images; False, with a warning, if only its numbers would tell."""
+    wrong, needs = [], []
+    channels, side = facts["image_shape"][:2]
+    width = settings["models"][model]["width"]
+    with torch.device("meta"):
+        network = build(Architecture(model, width, len(facts["classes"]), side))
+        image = torch.empty(1, channels, side, side)
+    if not _runs(network, image):
+        return [], []
+    for variant, own in settings["variants"].items():
         try:
-            with torch.no_grad():
-                self._network.eval()(self._image)
-        except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            if "meta" not in reason.lower():
-                raise UserError(f"it cannot take images of this size ({reason})") from None
-            logger.warning("warning: not known before it is trained: %s", reason)
-            return False
-        return True
+            need = memory.pruning_need(variant, own, _pruned(network, image, own))
+            if own["bn_recalibration"] and settings["calibration"]["images"] == 1:
+                _refuse_single_values(network, image)
+            needs += [need] if need else []
+        except UserError as error:
+            wrong.append(f"variants.{variant}: {model}: {error}")
+    if settings["diagnostics"]:
+        need = memory.diagnostics_need(_layers(find_layers(network, exclude=[])))
+        needs += [need] if need else []
+    return wrong, needs
 
-    def _pruned(self, variant: Mapping[str, Any]) -> list[Layer]:
-        """The layers that a variant prunes."""
-        layers = find_layers(self._network, variant["exclude"])
-        layers = {name: layers[name] for name in count_uses(self._network, self._image, layers)}
-        choice = {key: variant[key] for key in ("layout", "coverage", "include", "exclude")}
-        pattern = parse_pattern(variant["pattern"])
-        dense = reasons_to_stay_dense(layers, pattern=pattern, **choice)
-        return _layers({name: layer for name, layer in layers.items() if not dense[name]})
 
-    def _refuse_single_values(self, variant: Mapping[str, Any], images: int) -> None:
-        if images > 1 or not variant["bn_recalibration"]:
-            return
-        try:
-            self._network.train()(self._image)
-        except ValueError:  # torch's, of batch norm
-            raise UserError(
-                "bn_recalibration: a batch of 1 gives a batch-norm layer a single value per "
-                "channel, which has no variance; set calibration.images to 2 or more"
-            ) from None
-        finally:
-            self._network.eval()
+def _runs(network: nn.Module, image: Tensor) -> bool:
+    """Whether it takes the images; False, with a warning, if only its numbers would tell."""
+    try:
+        with torch.no_grad():
+            network.eval()(image)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        if "meta" not in reason.lower():
+            raise UserError(f"it cannot take images of this size ({reason})") from None
+        logger.warning("warning: not known before it is trained: %s", reason)
+        return False
+    return True
+
+
+def _pruned(network: nn.Module, image: Tensor, variant: Mapping[str, Any]) -> list[Layer]:
+    """The layers that a variant prunes."""
+    layers = find_layers(network, variant["exclude"])
+    layers = {name: layers[name] for name in count_uses(network, image, layers)}
+    choice = {key: variant[key] for key in ("layout", "coverage", "include", "exclude")}
+    pattern = parse_pattern(variant["pattern"])
+    dense = reasons_to_stay_dense(layers, pattern=pattern, **choice)
+    return _layers({name: layer for name, layer in layers.items() if not dense[name]})
+
+
+def _refuse_single_values(network: nn.Module, image: Tensor) -> None:
+    """Raise `UserError` if one image gives batch norm no variance."""
+    try:
+        network.train()(image)
+    except ValueError:  # torch's, of batch norm
+        raise UserError(
+            "bn_recalibration: a batch of 1 gives a batch-norm layer a single value per "
+            "channel, which has no variance; set calibration.images to 2 or more"
+        ) from None
+    finally:
+        network.eval()
 
 
 def _layers(found: Mapping[str, nn.Conv2d | nn.Linear]) -> list[Layer]:
