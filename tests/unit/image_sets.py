@@ -1,6 +1,7 @@
 """Small made-up sets of images, as folders and archives."""
 
 import io
+import logging
 import tarfile
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparsecnn.data.dataset import Dataset
+from sparsecnn.data.dataset import Dataset, check
 from sparsecnn.data.image_folder import read_image_folder
 from sparsecnn.errors import UserError
 
@@ -64,3 +65,32 @@ def refused(path: Path, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+Made = Path | tuple[Path, dict[str, str]]
+"""A source, and options to read it with."""
+COLOUR = np.random.default_rng(1).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+
+
+def outcome(made: Made, caplog: pytest.LogCaptureFixture) -> tuple[Dataset | None, str]:
+    """The dataset, and all that a user sees: lines of the log, or the error."""
+    source, options = made if isinstance(made, tuple) else (made, {})
+    with caplog.at_level(logging.INFO):
+        try:
+            dataset = read_image_folder(source, source.parent, **options)
+            check(dataset)
+        except UserError as error:
+            return None, one_line(error).replace(f"{source.parent}/", "")
+    return dataset, " | ".join(r.getMessage() for r in caplog.records).replace(
+        f"{source.parent}/", ""
+    )
+
+
+def one_line(error: UserError) -> str:
+    assert "\n" not in str(error)
+    assert len(str(error)) < 900
+    return f"error: {error}"
+
+
+def counted(dataset: Dataset | None) -> tuple[int, int] | None:
+    return dataset and (len(dataset.train_labels), len(dataset.test_labels))
