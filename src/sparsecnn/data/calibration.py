@@ -16,8 +16,8 @@ from sparsecnn.data.dataset import (
     normalization_from,
     normalization_tensors,
 )
-from sparsecnn.data.limits import calibration_problem
 from sparsecnn.errors import UserError
+from sparsecnn.image_limits import calibration_problem
 from sparsecnn.seeding import derive_seed
 
 

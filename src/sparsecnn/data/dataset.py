@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sparsecnn.artifacts import Manifest, Origin, read_tensors, write_tensors
-from sparsecnn.data.limits import shape_problem
 from sparsecnn.errors import UserError
+from sparsecnn.image_limits import shape_problem
 
 _CHUNK = 4096
 _LISTED = 5

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from sparsecnn.data.dataset import Dataset, class_counts, drawn_by_class
-from sparsecnn.data.limits import holdout_problem
 from sparsecnn.errors import UserError
+from sparsecnn.image_limits import holdout_problem
 from sparsecnn.seeding import derive_seed
 
 

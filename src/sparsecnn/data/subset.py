@@ -5,8 +5,8 @@ from torch import Tensor
 
 from sparsecnn.data.augmentation import normalize
 from sparsecnn.data.dataset import Dataset, Normalization
-from sparsecnn.data.limits import sample_problem
 from sparsecnn.errors import UserError
+from sparsecnn.image_limits import sample_problem
 from sparsecnn.seeding import derive_seed
 
 

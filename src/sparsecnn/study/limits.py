@@ -1,7 +1,7 @@
 """What images allow of a study's settings.
 
 What is refused here would end in an error of a later stage, mostly after all training; both ask
-`sparsecnn.data.limits`. Settings alone decide it for the datasets that are always the same, and
+`sparsecnn.image_limits`. Settings alone decide it for the datasets that are always the same, and
 `scripts/check.py` for all, as soon as the images are there.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from math import comb
 from typing import Any
 
-from sparsecnn.data.limits import (
+from sparsecnn.image_limits import (
     calibration_problem,
     holdout_problem,
     sample_problem,
