@@ -26,7 +26,7 @@ def verify_pattern(
     state_dict
         The network's tensors.
     layers
-        Rows of the table of layers; read are `layer`, `status`, `pattern` and `layout`.
+        Rows of the table of layers; read are `layer`, `tensor`, `status`, `pattern` and `layout`.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def _check_unstructured(name: str, weight: Tensor, pattern: str) -> None:
 
 
 def _weight(state_dict: Mapping[str, Tensor], row: Mapping[str, Any]) -> Tensor:
-    key = f"{row['layer']}.weight".lstrip(".")
+    key = f"{row['layer']}.{row['tensor']}".lstrip(".")
     if key not in state_dict:
         raise PatternError(f"layer {row['layer']!r} of the table is not in the network")
     return state_dict[key]
