@@ -5,6 +5,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,8 @@ class Surroundings:
     """Where tensors are made unless said otherwise."""
     gpu: int | None
     """The current CUDA device, if the model is on one."""
+    modes: tuple[TorchFunctionMode, ...]
+    """What the caller's code watches or changes torch's functions with."""
 
     @classmethod
     def here(cls, devices: set[str]) -> "Surroundings":
@@ -24,7 +28,8 @@ class Surroundings:
         on = [kind for kind in sorted(devices | {"cpu"}) if torch.is_autocast_enabled(kind)]
         autocast = tuple((kind, torch.get_autocast_dtype(kind)) for kind in on)
         gpu = torch.cuda.current_device() if "cuda" in devices else None
-        return cls(autocast, torch.get_default_device(), gpu)
+        modes = [m for m in _get_current_function_mode_stack() if not isinstance(m, DeviceContext)]
+        return cls(autocast, torch.get_default_device(), gpu, tuple(modes))
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -39,6 +44,8 @@ class Surroundings:
                 stack.enter_context(torch.autocast(kind, dtype, cache_enabled=False))
             if self.device.type != "cpu":
                 stack.enter_context(self.device)
+            for mode in self.modes:
+                stack.enter_context(mode)
             yield
 
     @contextmanager

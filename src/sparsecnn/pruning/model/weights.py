@@ -88,7 +88,7 @@ def require_values(model: nn.Module) -> None:
                 f"parameter {name!r} has no shape yet (its module is lazy): call the model once on "
                 "a batch, and load its weights, before pruning it"
             )
-        if parameter.is_meta:
+        if parameter.device.type == "meta":
             raise UserError(
                 f"parameter {name!r} is on the meta device, where there are no values: load the "
                 "model's weights before pruning it"
@@ -117,7 +117,7 @@ def _unfit(module: nn.Module, value: Tensor) -> str:
         return "it is quantized"
     if isinstance(module, torch.jit.ScriptModule):
         return "it is part of a ScriptModule, whose operations cannot be seen"
-    if type(value) not in (Tensor, nn.Parameter):
+    if hasattr(value, "__tensor_flatten__"):  # made of other tensors: sharded, quantized, packed
         return f"it is a {type(value).__name__}, not a plain tensor"
     if value.layout != torch.strided:
         return f"it is stored as {str(value.layout)[6:]}"
@@ -140,9 +140,9 @@ def overlapping(model: nn.Module) -> dict[int, str]:
     """By the id of a tensor, why changing it would change another: they share memory."""
     by_storage: dict[tuple[torch.device, int], list[tuple[int, int, str, int]]] = defaultdict(list)
     for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided:
+        if value.is_meta or value.layout != torch.strided or not value.numel():
             continue
-        if value.is_meta or not value.numel():
+        if hasattr(value, "__tensor_flatten__"):
             continue
         start, span = (
             value.data_ptr(),
