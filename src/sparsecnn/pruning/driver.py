@@ -133,7 +133,6 @@ def prune(
     started = time.perf_counter()
     _require_module(model)
     require_values(model)
-    data = CalibrationData(model, calibration_batches, forward)
     settings = read_settings(
         method=method,
         pattern=pattern,
@@ -146,6 +145,7 @@ def prune(
         precision=precision,
         **options,
     )
+    data = CalibrationData(model, calibration_batches, forward)
     if precision == "float64" and data.device and data.device.type == "mps":
         raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
     surroundings = Surroundings.here({p.device.type for p in model.parameters()})
