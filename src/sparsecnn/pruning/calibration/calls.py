@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sparsecnn.pruning.calibration.nested import leaves
 
@@ -25,6 +27,12 @@ OPERATIONS: dict[Callable[..., Any], str] = {
     torch.conv3d: "conv3d",
 }
 """What can be pruned for, by the function that computes it."""
+
+_OF_NO_VALUES = (
+    *(bool, int, str, type(None)),
+    *(torch.dtype, torch.device, torch.layout, torch.Size, torch.memory_format),
+)
+"""Types of what functions say of a tensor without looking at its values."""
 
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
@@ -92,6 +100,11 @@ class Watch(TorchFunctionMode):
         """Watch the tensors of these ids, which have these names."""
         super().__init__()
         self._names = names
+        self._inside: list[Callable[..., Any]] = []
+        self.running = ""
+        """Name of the function that is being computed."""
+        self.in_call = False
+        """Whether it is one of the `OPERATIONS`, with a tensor watched as its weight."""
 
     def before(self, name: str, call: Call) -> None:
         """One of the `OPERATIONS` is about to use the tensor of this name as its weight."""
@@ -113,31 +126,68 @@ class Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        read = [value for value in _tensors((args, kwargs)) if id(value) in self._names]
-        if read and isinstance(func, FunctionType):
-            with self:
-                return _without_override(func)(*args, **kwargs)
+        read = [value for value in tensors_in((args, kwargs)) if id(value) in self._names]
+        if read and isinstance(func, FunctionType) and func not in self._inside:
+            return self._looked_into(func, args, kwargs)
+        self.running = _function_name(func)
         found = _as_call(func, args, kwargs) if read and func in OPERATIONS else None
-        if found is None or id(found[0]) not in self._names:
+        if found is not None and id(found[0]) in self._names:
+            self.running += _unusual(found[1].inputs)
+        if found is None or id(found[0]) not in self._names or _unusual(found[1].inputs):
             result = func(*args, **kwargs)
         else:
             weight, call = found
-            name = self._names[id(weight)]
-            self.before(name, call)
-            result = func(*args, **kwargs)
-            self.after(name, call, result)
+            result = self._called(self._names[id(weight)], call, lambda: func(*args, **kwargs))
             read = _without_one_each(read, weight, call.bias)
-        for value in _tensors(result):
-            self.computed(value)
+        for value in tensors_in(result):
+            if not is_functorch_wrapped_tensor(value):
+                self.computed(value)
         for value in read:
-            if any(given is not value for given in _tensors(result)):
-                self.read(self._names[id(value)], _function_name(func))
+            if _has_values_of(value, result):
+                self.read(self._names[id(value)], self.running)
+        return result
+
+    def _looked_into(
+        self, func: FunctionType, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        self._inside.append(func)
+        try:
+            with self:
+                return _without_override(func)(*args, **kwargs)
+        finally:
+            self._inside.pop()
+
+    def _called(self, name: str, call: Call, compute: Callable[[], Tensor]) -> Tensor:
+        self.before(name, call)
+        self.in_call = True
+        try:
+            result = compute()
+        finally:
+            self.in_call = False
+        self.after(name, call, result)
         return result
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors in it."""
     return (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
+
+
+def _has_values_of(value: Tensor, result: Any) -> bool:
+    """Whether a function of a tensor that returned this may have looked at its values."""
+    return any(
+        leaf is not value if isinstance(leaf, Tensor) else not isinstance(leaf, _OF_NO_VALUES)
+        for leaf in leaves(result)
+    )
+
+
+def _unusual(inputs: Tensor) -> str:
+    """What inputs are if they are no plain numbers that can be kept and looked at."""
+    if is_functorch_wrapped_tensor(inputs):
+        return " with inputs that torch.func transforms"
+    if inputs.is_nested or is_traceable_wrapper_subclass(inputs):
+        return f" with a nested or wrapped {type(inputs).__name__}"
+    return "" if inputs.layout == torch.strided else f" with {str(inputs.layout)[6:]} inputs"
 
 
 def _without_one_each(values: list[Tensor], *gone: Tensor | None) -> list[Tensor]:
