@@ -7,7 +7,7 @@ code it stands; and whatever else is done with a weight is seen too.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -28,11 +28,24 @@ OPERATIONS: dict[Callable[..., Any], str] = {
 }
 """What can be pruned for, by the function that computes it."""
 
-_OF_NO_VALUES = (
+_NO_VALUES = (
     *(bool, int, str, type(None)),
     *(torch.dtype, torch.device, torch.layout, torch.Size, torch.memory_format),
 )
 """Types of what functions say of a tensor without looking at its values."""
+
+_COMPARISONS = {torch.equal, torch.allclose, Tensor.equal, Tensor.allclose, Tensor.is_nonzero}
+"""Functions that return a bool and look at values, for all that."""
+
+_OF_FORM = {
+    *(torch.empty_like, torch.zeros_like, torch.ones_like, torch.full_like),
+    *(torch.rand_like, torch.randn_like, torch.randint_like),
+    *(Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full, Tensor.new_tensor),
+}
+"""Functions that look at nothing of a tensor but its shape, dtype and device."""
+
+_OF_FORM_OF_OTHER = {Tensor.to, Tensor.type_as, Tensor.view_as, Tensor.expand_as, Tensor.reshape_as}
+"""The same, of a tensor that is not their first."""
 
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
@@ -89,6 +102,20 @@ def pad_sides(convolution: Convolution) -> list[int]:
     return [side for pair in reversed(convolution.padding) for side in pair]
 
 
+@dataclass(frozen=True)
+class Running:
+    """A function that is being computed."""
+
+    function: str
+    given: frozenset[int] = frozenset()
+    """Ids of the tensors it got."""
+    is_call: bool = False
+    """Whether it is one of the `OPERATIONS`, with a tensor watched as its weight."""
+
+
+NOTHING = Running("")
+
+
 class Watch(TorchFunctionMode):
     """Sees what is done with some tensors in the thread that it is entered in; subclasses act.
 
@@ -101,10 +128,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self._names = names
         self._inside: list[Callable[..., Any]] = []
-        self.running = ""
-        """Name of the function that is being computed."""
-        self.in_call = False
-        """Whether it is one of the `OPERATIONS`, with a tensor watched as its weight."""
+        self.running = NOTHING
 
     def before(self, name: str, call: Call) -> None:
         """One of the `OPERATIONS` is about to use the tensor of this name as its weight."""
@@ -126,26 +150,54 @@ class Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        read = [value for value in tensors_in((args, kwargs)) if id(value) in self._names]
+        given = list(tensors_in((args, kwargs)))
+        read = [value for value in given if id(value) in self._names]
         if read and isinstance(func, FunctionType) and func not in self._inside:
             return self._looked_into(func, args, kwargs)
-        self.running = _function_name(func)
+        self.running = Running(function_name(func), frozenset(map(id, given)))
+        try:
+            return self._watched(func, args, kwargs, read)
+        finally:
+            self.running = NOTHING
+
+    def _watched(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        read: list[Tensor],
+    ) -> Any:
+        function = self.running.function
         found = _as_call(func, args, kwargs) if read and func in OPERATIONS else None
         if found is not None and id(found[0]) in self._names:
-            self.running += _unusual(found[1].inputs)
-        if found is None or id(found[0]) not in self._names or _unusual(found[1].inputs):
-            result = func(*args, **kwargs)
-        else:
             weight, call = found
-            result = self._called(self._names[id(weight)], call, lambda: func(*args, **kwargs))
-            read = _without_one_each(read, weight, call.bias)
+            function += (unusual := _unusual(call.inputs))
+            if not unusual:
+                read = _without_one_each(read, weight, call.bias)
+                return self._called(weight, call, lambda: func(*args, **kwargs), read)
+        result = func(*args, **kwargs)
+        self._tell(result, [v for v in read if _looks_at(func, args, v, result)], function)
+        return result
+
+    def _called(
+        self, weight: Tensor, call: Call, compute: Callable[[], Tensor], read: list[Tensor]
+    ) -> Tensor:
+        """`read` are tensors watched that are more to it than its weight and bias."""
+        name, running = self._names[id(weight)], self.running
+        self.before(name, call)
+        self.running = replace(running, is_call=True)
+        result = compute()
+        self.running = running
+        self.after(name, call, result)
+        self._tell(result, read, running.function)
+        return result
+
+    def _tell(self, result: Any, read: list[Tensor], function: str) -> None:
         for value in tensors_in(result):
             if not is_functorch_wrapped_tensor(value):
                 self.computed(value)
         for value in read:
-            if _has_values_of(value, result):
-                self.read(self._names[id(value)], self.running)
-        return result
+            self.read(self._names[id(value)], function)
 
     def _looked_into(
         self, func: FunctionType, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -157,26 +209,22 @@ class Watch(TorchFunctionMode):
         finally:
             self._inside.pop()
 
-    def _called(self, name: str, call: Call, compute: Callable[[], Tensor]) -> Tensor:
-        self.before(name, call)
-        self.in_call = True
-        try:
-            result = compute()
-        finally:
-            self.in_call = False
-        self.after(name, call, result)
-        return result
-
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors in it."""
     return (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
 
 
-def _has_values_of(value: Tensor, result: Any) -> bool:
-    """Whether a function of a tensor that returned this may have looked at its values."""
+def _looks_at(
+    function: Callable[..., Any], args: tuple[Any, ...], value: Tensor, result: Any
+) -> bool:
+    """Whether a function that was given a tensor and returned this looked at its values."""
+    if function in _OF_FORM or (function in _OF_FORM_OF_OTHER and args[0] is not value):
+        return False
+    if function in _COMPARISONS:
+        return True
     return any(
-        leaf is not value if isinstance(leaf, Tensor) else not isinstance(leaf, _OF_NO_VALUES)
+        leaf is not value if isinstance(leaf, Tensor) else not isinstance(leaf, _NO_VALUES)
         for leaf in leaves(result)
     )
 
@@ -211,7 +259,8 @@ def _without_override(function: FunctionType) -> FunctionType:
     return copied
 
 
-def _function_name(function: Callable[..., Any]) -> str:
+def function_name(function: Callable[..., Any]) -> str:
+    """As users know it."""
     name: str = resolve_name(function) or getattr(function, "__name__", str(function))
     return name.removesuffix(".__get__").removeprefix("torch.")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsecnn.pruning.calibration.calls import Call, Watch, tensors_in
+from sparsecnn.pruning.calibration.calls import Call, Watch, function_name, tensors_in
 from sparsecnn.pruning.calibration.surroundings import Surroundings
 from sparsecnn.pruning.model.weights import Memory, Weight, overlapping
 
@@ -85,7 +85,7 @@ class _Recorder(Watch):
         self.calls: list[tuple[str, Call]] = []
         self.reads: dict[str, list[str]] = {}
         self.hidden: dict[str, list[str]] = {}
-        """What read its memory by another tensor."""
+        """What read it by other ways than functions of torch that were given it."""
         self.first_read: dict[str, None] = {}
 
     def before(self, name: str, call: Call) -> None:
@@ -97,10 +97,10 @@ class _Recorder(Watch):
         self.first_read.setdefault(name)
         self.reads.setdefault(name, []).append(function)
 
-    def read_view(self, name: str) -> None:
-        """What is being computed reads a tensor that shares this one's memory."""
+    def read_hidden(self, name: str, function: str) -> None:
+        """A function that was not given this tensor itself read it."""
         self.first_read.setdefault(name)
-        self.hidden.setdefault(name, []).append(f"{self.running} of a view of it")
+        self.hidden.setdefault(name, []).append(function)
 
     @property
     def read_ids(self) -> set[int]:
@@ -109,9 +109,9 @@ class _Recorder(Watch):
 
 
 class _HiddenReads(TorchDispatchMode):
-    """Tells the recorder of what reads the memory of weights by tensors that it does not know.
+    """Tells the recorder of reads that cannot be seen in what functions of torch are given.
 
-    These are views that were made before the pass, and what torch.func makes of a weight.
+    These are by views that were made before the pass, in torch.func, and in compiled code.
     """
 
     def __init__(self, watch: _Recorder, memory: Memory) -> None:
@@ -125,11 +125,18 @@ class _HiddenReads(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        for value in () if self._watch.in_call else tensors_in((args, kwargs)):
-            for name in self._memory.met_by(value):
-                self._watch.read_view(name)
-        return func(*args, **kwargs)
+        kwargs, running = kwargs or {}, self._watch.running
+        with torch._C.DisableTorchFunction():
+            for value in () if running.is_call else tensors_in((args, kwargs)):
+                if id(value) not in running.given:
+                    function = (
+                        f"{running.function} of a view of it"
+                        if running.function
+                        else f"{function_name(func)} in compiled code"
+                    )
+                    for name in self._memory.of(value):
+                        self._watch.read_hidden(name, function)
+            return func(*args, **kwargs)
 
 
 def _run_in_thread(

@@ -140,25 +140,27 @@ class Memory:
     """Where in memory some tensors lie, by name."""
 
     def __init__(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        self._extents: dict[object, list[tuple[int, int, str, int]]] = defaultdict(list)
+        self._extents: dict[object, list[tuple[int, int, str]]] = defaultdict(list)
         for name, value in tensors:
             if place := _place(value):
                 storage, start, stop = place
-                self._extents[storage].append((start, stop, name, id(value)))
+                self._extents[storage].append((start, stop, name))
 
-    def met_by(self, value: Tensor) -> list[str]:
-        """Names of those that have memory in common with a tensor, but are not this object."""
+    def of(self, value: Tensor) -> list[str]:
+        """Names of those that a tensor has memory in common with."""
         storage, start, stop = _place(value) or (None, 0, 0)
         return [
             name
-            for other_start, other_stop, name, other in self._extents.get(storage, ())
-            if other != id(value) and start < other_stop and other_start < stop
+            for other_start, other_stop, name in self._extents.get(storage, ())
+            if start < other_stop and other_start < stop
         ]
 
 
 def _place(value: Tensor) -> tuple[object, int, int] | None:
     """Its storage, and the first address and the one behind the last; None if it has none."""
-    if hasattr(value, "__tensor_flatten__") or value.is_meta or value.layout != torch.strided:
+    if hasattr(value, "__tensor_flatten__") or value.is_nested:
+        return None
+    if value.is_meta or value.layout != torch.strided:
         return None
     try:
         start = value.data_ptr()
@@ -173,10 +175,12 @@ def _place(value: Tensor) -> tuple[object, int, int] | None:
 
 def overlapping(model: nn.Module) -> dict[int, str]:
     """By the id of a tensor, why changing it would change another: they share memory."""
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    memory = Memory(tensors)
-    return {
-        id(value): f"it shares memory with {others[0]}"
-        for _, value in tensors
-        if (others := memory.met_by(value))
-    }
+    tensors = {id(value): (name, value) for name, value in _all(model)}
+    memory = Memory(tensors.values())
+    met = {key: [n for n in memory.of(value) if n != own] for key, (own, value) in tensors.items()}
+    return {key: f"it shares memory with {names[0]}" for key, names in met.items() if names}
+
+
+def _all(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_buffers()
+    yield from model.named_parameters()
