@@ -269,7 +269,7 @@ def _warn_of_unreached(reasons: Mapping[str, str]) -> None:
     if names:
         shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         logger.warning(
-            "the first calibration batch did not reach %d weights, which stay dense: %s",
+            "weights that the first calibration batch did not reach stay dense (%d): %s",
             *(len(names), shown),
         )
 

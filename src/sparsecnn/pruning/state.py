@@ -6,12 +6,20 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from sparsecnn.errors import UserError
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode and no gradients inside; every module's own mode is restored afterwards."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    try:
+        model.eval()
+    except NotImplementedError as error:
+        raise UserError(
+            f"the model cannot be put into eval mode ({error}): if it was exported, prune the "
+            "module that it was exported from, then export that"
+        ) from error
     try:
         with torch.no_grad():
             yield

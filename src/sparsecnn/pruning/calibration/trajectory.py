@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparsecnn.errors import UserError
 from sparsecnn.pruning.calibration.calls import Call, Outcome, Watch
 from sparsecnn.pruning.calibration.surroundings import Surroundings
 
@@ -75,6 +76,12 @@ class _PausingWatch(Watch):
     def after(self, name: str, call: Call, output: Tensor) -> None:
         if self._after:
             self._pause(Stop(name, call, Outcome(output, call.bias)))
+
+    def read(self, name: str, function: str) -> None:
+        raise UserError(
+            f"layer {name!r}: a batch uses its weight in {function}, which the first did not; "
+            "leave the layer out with exclude"
+        )
 
     def computed(self, result: Tensor) -> None:
         self._results[id(result)] = weakref.ref(result)

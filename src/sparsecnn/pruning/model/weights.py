@@ -1,7 +1,7 @@
 """The weights of a model, and which of them cannot be pruned whatever reads them."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -136,24 +136,51 @@ def _names_of_shared(model: nn.Module) -> dict[int, list[str]]:
     return names
 
 
+class Memory:
+    """Where in memory some tensors lie, by name."""
+
+    def __init__(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        self._extents: dict[object, list[tuple[int, int, str]]] = defaultdict(list)
+        for name, value in tensors:
+            if place := _place(value):
+                storage, start, stop = place
+                self._extents[storage].append((start, stop, name))
+
+    def of(self, value: Tensor) -> list[str]:
+        """Names of those that a tensor has memory in common with."""
+        storage, start, stop = _place(value) or (None, 0, 0)
+        return [
+            name
+            for other_start, other_stop, name in self._extents.get(storage, ())
+            if start < other_stop and other_start < stop
+        ]
+
+
+def _place(value: Tensor) -> tuple[object, int, int] | None:
+    """Its storage, and the first address and the one behind the last; None if it has none."""
+    if hasattr(value, "__tensor_flatten__") or value.is_nested:
+        return None
+    if value.is_meta or value.layout != torch.strided:
+        return None
+    try:
+        start = value.data_ptr()
+    except RuntimeError:  # what torch.func makes of a tensor
+        return None
+    if not start:
+        return None
+    span = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
+    storage = value.device, value.untyped_storage().data_ptr()
+    return storage, start, start + (span + 1) * value.itemsize
+
+
 def overlapping(model: nn.Module) -> dict[int, str]:
     """By the id of a tensor, why changing it would change another: they share memory."""
-    by_storage: dict[tuple[torch.device, int], list[tuple[int, int, str, int]]] = defaultdict(list)
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if value.is_meta or value.layout != torch.strided or not value.numel():
-            continue
-        if hasattr(value, "__tensor_flatten__"):
-            continue
-        start, span = (
-            value.data_ptr(),
-            sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True)),
-        )
-        key = value.device, value.untyped_storage().data_ptr()
-        by_storage[key].append((start, start + (span + 1) * value.itemsize, name, id(value)))
-    found = {}
-    for extents in by_storage.values():
-        for start, stop, _, this in extents:
-            for other_start, other_stop, name, other in extents:
-                if this != other and start < other_stop and other_start < stop:
-                    found[this] = f"it shares memory with {name}"
-    return found
+    tensors = {id(value): (name, value) for name, value in _all(model)}
+    memory = Memory(tensors.values())
+    met = {key: [n for n in memory.of(value) if n != own] for key, (own, value) in tensors.items()}
+    return {key: f"it shares memory with {names[0]}" for key, names in met.items() if names}
+
+
+def _all(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_buffers()
+    yield from model.named_parameters()
