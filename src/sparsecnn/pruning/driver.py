@@ -153,6 +153,7 @@ def prune(
         for context in (full_precision(), surroundings.left(), evaluating(model)):
             stack.enter_context(context)
         stack.enter_context(module_by_module(model))
+        states = stack.enter_context(TwoStates())  # left last: writing back may fail, too
         computed, ingredients = stack.enter_context(plain_weights(model))
         weights = find_weights(model, computed, ingredients)
         seen = survey(model, weights, lambda: data.run(0), surroundings)
@@ -171,7 +172,7 @@ def prune(
         }
         chosen = {name: weights[name] for name, reason in reasons.items() if not reason}
         budget = _budget(chosen, seen, settings, memory_mb, data.device)
-        states = stack.enter_context(TwoStates(_changing(chosen, seen, settings)))
+        states.add(_changing(chosen, seen, settings))
         names = {id(weight.value): name for name, weight in chosen.items()}
         walks = Walks(
             Passes(data.run, surroundings, names),

@@ -67,9 +67,14 @@ class TwoStates:
     As a context manager it writes back what they were if anything is raised inside.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._tensors = list(tensors)
-        self._dense = [tensor.detach().clone() for tensor in tensors]
+    def __init__(self) -> None:
+        self._tensors: list[Tensor] = []
+        self._dense: list[Tensor] = []
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Tensors about to change, as they are now."""
+        self._tensors += tensors
+        self._dense += [tensor.detach().clone() for tensor in tensors]
 
     @contextmanager
     def dense(self) -> Iterator[None]:
