@@ -35,8 +35,7 @@ class Surroundings:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             for kind, dtype in self.autocast:
-                # A cast kept from before a layer was pruned would be that of its dense weight.
-                stack.enter_context(torch.autocast(kind, dtype, cache_enabled=False))
+                stack.enter_context(torch.autocast(kind, dtype))
             if self.device.type != "cpu":
                 stack.enter_context(self.device)
             yield
@@ -53,5 +52,4 @@ class Surroundings:
             try:
                 yield
             finally:
-                if self.autocast:
-                    torch.clear_autocast_cache()
+                torch.clear_autocast_cache()

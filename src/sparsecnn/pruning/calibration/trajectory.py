@@ -111,6 +111,7 @@ class Pass:
         if self.count == 0 and not self._thread.is_alive():
             self._thread.start()
         self.stop = None
+        torch.clear_autocast_cache()  # of all threads; weights may be others than when it paused
         self._resume.release()
         self._paused.acquire()
         if self._error is not None:
