@@ -74,7 +74,7 @@ class TwoStates:
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Tensors about to change, as they are now."""
         self._tensors += tensors
-        self._dense += [tensor.detach().clone() for tensor in tensors]
+        self._dense += [_copy(tensor) for tensor in tensors]
 
     @contextmanager
     def dense(self) -> Iterator[None]:
@@ -99,6 +99,12 @@ def write(tensor: Tensor, value: Tensor) -> None:
     """Copy values into a tensor of a model, which may have been made in inference mode."""
     with torch.inference_mode(tensor.is_inference()), torch.no_grad():
         tensor.copy_(value)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """One that can take its place: an inference tensor of an inference tensor."""
+    with torch.inference_mode(tensor.is_inference()):
+        return tensor.detach().clone()
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
