@@ -29,7 +29,8 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
     """
     parallel = [module for module in model.modules() if isinstance(module, nn.DataParallel)]
     devices = [module.device_ids for module in parallel]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    buffers = [(buffer, _copy(buffer)) for buffer in model.buffers()]
+    places = [(module._buffers, dict(module._buffers)) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
     with torch.compiler.set_stance("force_eager"):
         torch.backends.mha.set_fastpath_enabled(False)
@@ -39,8 +40,10 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
-            for module, own in zip(parallel, devices, strict=True):
-                module.device_ids = own
+            for module, ids in zip(parallel, devices, strict=True):
+                module.device_ids = ids
+            for place, own in places:
+                place.update(own)
             for buffer, value in buffers:
                 if not _same(buffer, value):
                     write(buffer, value)

@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Autocast and default device, which torch keeps for each thread by itself."""
+    """What torch keeps for each thread by itself; modes that a user has entered are left out."""
 
     autocast: tuple[tuple[str, torch.dtype], ...]
     """Device types that autocast is on for, with the dtype it casts to."""
@@ -17,6 +17,8 @@ class Surroundings:
     """Where tensors are made unless said otherwise."""
     gpu: int | None
     """The current CUDA device, if the model is on one."""
+    inference: bool
+    """Inference mode is on."""
 
     @classmethod
     def here(cls, devices: set[str]) -> "Surroundings":
@@ -24,7 +26,7 @@ class Surroundings:
         on = [kind for kind in sorted(devices | {"cpu"}) if torch.is_autocast_enabled(kind)]
         autocast = tuple((kind, torch.get_autocast_dtype(kind)) for kind in on)
         gpu = torch.cuda.current_device() if "cuda" in devices else None
-        return cls(autocast, torch.get_default_device(), gpu)
+        return cls(autocast, torch.get_default_device(), gpu, torch.is_inference_mode_enabled())
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -33,6 +35,7 @@ class Surroundings:
             torch.cuda.set_device(self.gpu)
             torch.zeros(1, device="cuda")  # cuBLAS warns if it is the first to run in a thread
         with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(self.inference))
             stack.enter_context(torch.no_grad())
             for kind, dtype in self.autocast:
                 stack.enter_context(torch.autocast(kind, dtype))
