@@ -109,7 +109,10 @@ def _run_in_thread(run: Callable[[], None], watch: Watch, surroundings: Surround
 
     thread = Thread(target=inside, name="forward pass")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    finally:
+        thread.join()  # an interrupt waits, so that nothing is put back under the model's feet
     if errors:
         raise errors[0]
 

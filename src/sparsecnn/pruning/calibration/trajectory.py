@@ -6,6 +6,7 @@ there. The order is the order of the data, whatever branches the model takes, an
 model costs a single forward pass. Only one thread runs at a time.
 """
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Generator, Mapping
@@ -17,6 +18,11 @@ from torch import Tensor
 
 from sparsecnn.pruning.calibration.calls import Call, Outcome, Watch
 from sparsecnn.pruning.calibration.surroundings import Surroundings
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 120.0
+"""Seconds from one stop to the next before a warning says what may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,12 @@ class Pass:
         self.stop = None
         torch.clear_autocast_cache()  # of all threads; weights may be others than when it paused
         self._resume.release()
-        self._paused.acquire()
+        while not self._paused.acquire(timeout=PATIENCE):
+            logger.warning(
+                "a batch took %g s without reaching the next layer: if the model holds a lock in "
+                "its forward pass, batches wait for each other; use calibration='independent'",
+                PATIENCE,
+            )
         if self._error is not None:
             raise self._error
         if self.stop is not None:
@@ -124,12 +135,16 @@ class Pass:
         """What its activations take where it is."""
         return self._watch.held_bytes()
 
+    def abandon(self) -> None:
+        """Let it end by itself, where it is."""
+        self.stop = None
+        self._closed = True
+        self._resume.release()
+
     def close(self) -> None:
         """End it where it is."""
-        self.stop = None
+        self.abandon()
         if self._thread.is_alive():
-            self._closed = True
-            self._resume.release()
             self._thread.join()
 
     def _run(self) -> None:
@@ -146,10 +161,11 @@ class Pass:
 
     def _pause(self, stop: Stop) -> None:
         """Called in the thread of the pass."""
-        self.stop = stop
-        del stop
-        self._paused.release()
-        self._resume.acquire()
+        if not self._closed:  # a model that catches everything goes on
+            self.stop = stop
+            del stop
+            self._paused.release()
+            self._resume.acquire()
         if self._closed:
             raise _Abandoned
 
@@ -188,5 +204,7 @@ class Trips:
 
     def close(self) -> None:
         """End all."""
+        for one in self._under_way.values():  # one may wait for a lock that another holds
+            one.abandon()
         for index in list(self._under_way):
             self.drop(index)
