@@ -9,8 +9,8 @@ model costs a single forward pass. Only one thread runs at a time.
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -202,9 +202,24 @@ class Trips:
         if one := self._under_way.pop(index, None):
             one.close()
 
+    def abandon(self) -> None:
+        """Let all end by themselves."""
+        for one in self._under_way.values():
+            one.abandon()
+
     def close(self) -> None:
         """End all."""
-        for one in self._under_way.values():  # one may wait for a lock that another holds
-            one.abandon()
         for index in list(self._under_way):
             self.drop(index)
+
+
+@contextmanager
+def ended(*trips: Trips) -> Iterator[None]:
+    """On leaving all are closed, none before all may end: one may hold what another waits for."""
+    try:
+        yield
+    finally:
+        for one in trips:
+            one.abandon()
+        for one in trips:
+            one.close()
