@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients inside; every module's own mode is restored afterwards."""
+    """Eval mode and no gradients inside; every module's own mode is restored afterwards.
+
+    The flags are set as such: a `train` method of the user's may change more, such as weights.
+    """
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
+        for module in modes:
+            module.training = False
         with torch.no_grad():
             yield
     finally:
