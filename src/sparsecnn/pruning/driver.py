@@ -1,6 +1,7 @@
 """Prune a whole model."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -40,6 +41,9 @@ from sparsecnn.pruning.state import TwoStates, evaluating, module_by_module
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
+
+_ALONE = threading.Lock()
+"""Of threads that prune one does at a time: some of what is set meanwhile is the process's."""
 
 _NAMED = 5
 """Layers that a warning names."""
@@ -149,7 +153,7 @@ def prune(
     if precision == "float64" and data.device and data.device.type == "mps":
         raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
     surroundings = Surroundings.here({p.device.type for p in model.parameters()})
-    with ExitStack() as stack:
+    with _ALONE, ExitStack() as stack:
         for context in (full_precision(), surroundings.left(), evaluating(model)):
             stack.enter_context(context)
         stack.enter_context(module_by_module(model))

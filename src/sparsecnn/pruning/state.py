@@ -1,7 +1,8 @@
 """Run a model for calibration and leave it as it was."""
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
     buffers = [(buffer, _copy(buffer)) for buffer in model.buffers()]
     places = [(module._buffers, dict(module._buffers)) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
-    with torch.compiler.set_stance("force_eager"):
+    with _uncompiled():
         torch.backends.mha.set_fastpath_enabled(False)
         for module in parallel:
             module.device_ids = []
@@ -51,6 +52,12 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
             for buffer, value in buffers:
                 if not _same(buffer, value):
                     write(buffer, value)
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    # Where the compiler is not there yet, nothing is compiled; to import it takes 3 s.
+    there = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if there else nullcontext()
 
 
 @contextmanager
