@@ -35,7 +35,8 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
     parallel = [module for module in model.modules() if isinstance(module, nn.DataParallel)]
     devices = [module.device_ids for module in parallel]
     buffers = [(buffer, _copy(buffer)) for buffer in model.buffers()]
-    places = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+    plain = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    places = [(module._buffers, dict(module._buffers)) for module in plain]
     fused = torch.backends.mha.get_fastpath_enabled()
     with _uncompiled():
         torch.backends.mha.set_fastpath_enabled(False)
