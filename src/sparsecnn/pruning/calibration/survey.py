@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Thread
 
 from torch import Tensor, nn
 
 from sparsecnn.pruning.calibration.calls import Call, Watch
 from sparsecnn.pruning.calibration.surroundings import Surroundings
+from sparsecnn.pruning.calibration.trajectory import Passes
 from sparsecnn.pruning.model.weights import Weight, overlapping
 
 _NAMED = 3
@@ -61,7 +61,13 @@ def survey(
     watched = {id(one.value): name for name, one in weights.items() if id(one.value) in parameters}
     watch = _Recorder(parameters | watched)
     versions = {name: _version(one.value) for name, one in weights.items()}
-    _run_in_thread(run, watch, surroundings)
+
+    def watched_run(_: int) -> None:
+        with watch:
+            run()
+
+    for _ in Passes(watched_run, surroundings, {}).stops(0):
+        pass
     usages: dict[str, Usage] = {}
     for name in watch.first_read:
         if name in weights:
@@ -95,26 +101,6 @@ class _Recorder(Watch):
     def read_ids(self) -> set[int]:
         """Of the tensors that another function read."""
         return {key for key, name in self._names.items() if name in self.reads}
-
-
-def _run_in_thread(run: Callable[[], None], watch: Watch, surroundings: Surroundings) -> None:
-    errors: list[BaseException] = []
-
-    def inside() -> None:
-        try:
-            with surroundings.entered(), watch:
-                run()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = Thread(target=inside, name="forward pass")
-    thread.start()
-    try:
-        thread.join()
-    finally:
-        thread.join()  # an interrupt waits, so that nothing is put back under the model's feet
-    if errors:
-        raise errors[0]
 
 
 def _usage(weight: Weight, name: str, watch: _Recorder) -> Usage:

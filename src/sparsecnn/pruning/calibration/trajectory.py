@@ -21,7 +21,7 @@ from sparsecnn.pruning.calibration.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds from one stop to the next before a warning says what may be wrong."""
 
 
