@@ -770,6 +770,25 @@ def test_magnitude_pruning_twice_changes_nothing_more() -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(4).to_sparse(),
+        lambda: torch.ones(1).expand(4),
+        lambda: torch.full((3,), float("nan")),
+        lambda: torch.ones(4).to(torch.float8_e4m3fn),
+        lambda: torch.ones(4) * 1j,
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
+        lambda: torch.ones(3, device="meta"),
+        lambda: torch.ones(3, requires_grad=True) * 2,
+    ],
+)
+def test_buffers_may_be_of_any_kind(make: Callable[[], Tensor]) -> None:
+    model = Plain()
+    model.register_buffer("other", make())
+    assert list(prune(model, images()).masks) == ["conv", "head"]
+
+
 def scripted(make: Callable[[nn.Module], Any]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -34,7 +34,7 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
     """
     parallel = [module for module in model.modules() if isinstance(module, nn.DataParallel)]
     devices = [module.device_ids for module in parallel]
-    buffers = [(buffer, _copy(buffer)) for buffer in model.buffers()]
+    buffers = [(buffer, _copy(buffer)) for buffer in model.buffers() if _comparable(buffer)]
     plain = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
     places = [(module._buffers, dict(module._buffers)) for module in plain]
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -51,7 +51,7 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
             for place, own in places:
                 place.update(own)
             for buffer, value in buffers:
-                if not _same(buffer, value):
+                if not torch.equal(buffer, value):
                     write(buffer, value)
 
 
@@ -122,7 +122,6 @@ def _copy(tensor: Tensor) -> Tensor:
         return tensor.detach().clone()
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    if one.is_meta:
-        return True
-    return torch.equal(one, other)
+def _comparable(tensor: Tensor) -> bool:
+    """Whether it has values and they lie in plain memory."""
+    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta

@@ -142,7 +142,7 @@ def overlapping(model: nn.Module) -> dict[int, str]:
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided:
             continue
-        if value.is_meta or not value.numel():
+        if value.is_meta or value.is_nested or not value.numel():
             continue
         start, span = (
             value.data_ptr(),
