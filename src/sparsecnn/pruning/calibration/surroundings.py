@@ -15,8 +15,8 @@ class Surroundings:
     """Device types that autocast is on for, with the dtype it casts to."""
     device: torch.device
     """Where tensors are made unless said otherwise."""
-    gpu: int | None
-    """The current CUDA device, if the model is on one."""
+    stream: torch.cuda.Stream | None
+    """The current stream of the current CUDA device, if the model is on one."""
     inference: bool
     """Inference mode is on."""
 
@@ -25,14 +25,15 @@ class Surroundings:
         """Those of the present thread; autocast of the CPU and of these device types."""
         on = [kind for kind in sorted(devices | {"cpu"}) if torch.is_autocast_enabled(kind)]
         autocast = tuple((kind, torch.get_autocast_dtype(kind)) for kind in on)
-        gpu = torch.cuda.current_device() if "cuda" in devices else None
-        return cls(autocast, torch.get_default_device(), gpu, torch.is_inference_mode_enabled())
+        stream = torch.cuda.current_stream() if "cuda" in devices else None
+        return cls(autocast, torch.get_default_device(), stream, torch.is_inference_mode_enabled())
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """In another thread: the same, for forward passes."""
-        if self.gpu is not None:
-            torch.cuda.set_device(self.gpu)
+        if self.stream is not None:
+            torch.cuda.set_device(self.stream.device)
+            torch.cuda.set_stream(self.stream)
             torch.zeros(1, device="cuda")  # cuBLAS warns if it is the first to run in a thread
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(self.inference))
