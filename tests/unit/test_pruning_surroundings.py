@@ -1,6 +1,7 @@
 """Where and how `prune` may be called, and that it leaves everything else as it was."""
 
 import _thread
+import gc
 import logging
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -837,3 +838,20 @@ def test_a_weight_that_cannot_be_written_back_undoes_all() -> None:
         lambda: prune(model, images(), method="magnitude", pattern="50%"),
         *(UserError, "'head' computes its weight"),
     )
+
+
+@pytest.mark.parametrize("failure", ["", "dense pass", "interrupt in a pass"])
+def test_nothing_holds_the_model_afterwards(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    held = weakref.ref(model)
+    if failure:
+        FAILURES[failure][0](model, [], monkeypatch)
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(UserError, KeyboardInterrupt):
+            prune(model, images())
+        del model
+        assert held() is None
+    finally:
+        gc.enable()

@@ -76,6 +76,9 @@ def prune(
     before or after; one forward pass shows which. Every other weight stays as it is, and is listed
     with the reason.
 
+    The model runs in threads that are in the caller's autocast, inference mode and default device,
+    without other modes of torch, and without compiled code. Threads that prune wait for each other.
+
     Parameters
     ----------
     model
@@ -101,7 +104,8 @@ def prune(
         layer is included.
     calibration
         ``independent``: every layer's inputs come from the dense network. ``sequential``: from
-        the network as pruned so far.
+        the network as pruned so far; all batches are then in the model at once, so that it must
+        not hold a lock in its forward pass.
     target
         The outputs a layer shall reproduce: its ``own`` on the inputs it gets, or those it has
         in the ``dense`` network (with sequential calibration), which lets it make up for the

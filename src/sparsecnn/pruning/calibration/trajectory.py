@@ -126,7 +126,11 @@ class Pass:
                 PATIENCE,
             )
         if self._error is not None:
-            raise self._error
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error  # holds this frame
         if self.stop is not None:
             self.count += 1
         return self.stop
@@ -146,6 +150,7 @@ class Pass:
         self.abandon()
         if self._thread.is_alive():
             self._thread.join()
+        del self._watch  # each holds the other, and the pass the model
 
     def _run(self) -> None:
         self._resume.acquire()
