@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +369,8 @@ def test_threads_that_prune_at_once_get_what_they_would_alone() -> None:
 
 def test_forward_passes_see_what_the_caller_set() -> None:
     seen = []
+    variable = ContextVar("variable", default=0)
+    token = variable.set(1)
 
     def look() -> None:
         seen.append(
@@ -377,6 +380,7 @@ def test_forward_passes_see_what_the_caller_set() -> None:
                 torch.get_default_device().type,
                 torch.is_inference_mode_enabled(),
                 torch.is_grad_enabled(),
+                variable.get(),
             )
         )
 
@@ -384,7 +388,8 @@ def test_forward_passes_see_what_the_caller_set() -> None:
     model.at_call = dict.fromkeys(range(1, 8), look)
     with torch.autocast("cpu", torch.bfloat16), torch.device("meta"), torch.inference_mode():
         prune(model, images())
-    assert seen == [(True, torch.bfloat16, "meta", True, False)] * 7
+    variable.reset(token)
+    assert seen == [(True, torch.bfloat16, "meta", True, False, 1)] * 7
 
 
 def test_an_interrupt_waits_for_the_pass_that_it_interrupts() -> None:
@@ -709,8 +714,11 @@ def test_weights_used_in_threads_of_the_model_stay_dense() -> None:
 
 
 def test_a_model_that_holds_a_lock_needs_independent_calibration(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def warned(message: str, *_: object) -> None:
+        raise KeyboardInterrupt(message)
+
     lock = threading.Lock()
 
     class Locking(Plain):
@@ -718,13 +726,11 @@ def test_a_model_that_holds_a_lock_needs_independent_calibration(
             with lock:
                 return super().forward(x)
 
-    monkeypatch.setattr(trajectory, "PATIENCE", 0.1)
+    monkeypatch.setattr(trajectory, "PATIENCE", 1)
+    monkeypatch.setattr(trajectory.logger, "warning", warned)
     model = network(Locking)
-    timer = threading.Timer(0.5, _thread.interrupt_main)
-    timer.start()
-    check(model, lambda: prune(model, images()), KeyboardInterrupt)
-    timer.join()
-    assert "use calibration='independent'" in caplog.text
+    check(model, lambda: prune(model, images()), KeyboardInterrupt, "calibration='independent'")
+    monkeypatch.undo()
     assert check(model, lambda: prune(model, images(), calibration="independent")) is not None
 
 

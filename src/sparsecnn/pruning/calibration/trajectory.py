@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 
 import torch
@@ -106,7 +107,10 @@ class Pass:
         self.count = 0
         """Stops it has come to."""
         self._passes, self._index = passes, index
-        self._thread = threading.Thread(target=self._run, name="forward pass", daemon=True)
+        run = copy_context().run  # or context variables would be at their defaults
+        self._thread = threading.Thread(
+            target=run, args=(self._run,), name="forward pass", daemon=True
+        )
         self._watch = _PausingWatch(passes.names, self._pause, after=passes.after)
         self._resume, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._error: BaseException | None = None
