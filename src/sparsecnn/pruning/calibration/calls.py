@@ -20,11 +20,23 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sparsecnn.pruning.calibration.nested import leaves
 
+
+def _overloads(name: str) -> list[Callable[..., Any]]:
+    """The same as modules call it that come from an exported program."""
+    packet = getattr(torch.ops.aten, name)
+    return [getattr(packet, overload) for overload in packet.overloads() if overload != "out"]
+
+
 OPERATIONS: dict[Callable[..., Any], str] = {
     functional.linear: "linear",
     torch.conv1d: "conv1d",
     torch.conv2d: "conv2d",
     torch.conv3d: "conv3d",
+    **{
+        overload: name
+        for name in ("linear", "conv1d", "conv2d", "conv3d")
+        for overload in _overloads(name)
+    },
 }
 """What can be pruned for, by the function that computes it."""
 
