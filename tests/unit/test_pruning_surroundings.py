@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from sparsecnn.errors import UserError
 from sparsecnn.pruning import PruningResult, driver, prune
 from sparsecnn.pruning.calibration import trajectory
+from sparsecnn.pruning.calibration.surroundings import Surroundings
 from sparsecnn.pruning.model import reparametrized
 
 
@@ -449,7 +450,7 @@ def compiled_inside() -> nn.Module:
 class CompilingForward(Plain):
     def __init__(self) -> None:
         super().__init__()
-        self.tail = torch.compile(lambda x: self.head(x.relu().mean((2, 3))), backend="eager")
+        self.tail = torch.compile(lambda x: self.head(x.relu().mean((2, 3))), backend="aot_eager")
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.tail(self.norm(self.conv(x)))
@@ -732,6 +733,40 @@ def test_a_model_that_holds_a_lock_needs_independent_calibration(
     check(model, lambda: prune(model, images()), KeyboardInterrupt, "calibration='independent'")
     monkeypatch.undo()
     assert check(model, lambda: prune(model, images(), calibration="independent")) is not None
+
+
+def test_passes_end_whichever_holds_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, lock = nn.Parameter(torch.ones(4, 4)), threading.Lock()
+
+    def run(_: int) -> None:
+        with lock:
+            nn.functional.linear(weight, weight)
+
+    monkeypatch.setattr(trajectory, "PATIENCE", 0.1)
+    monkeypatch.setattr(trajectory.logger, "warning", lambda *_: stopped())
+    passes = trajectory.Passes(run, Surroundings.here(set()), {id(weight): "weight"})
+    one, other = trajectory.Trips(passes), trajectory.Trips(passes)
+
+    def walk() -> None:
+        with trajectory.ended(one, other):
+            other.at(0, 0)
+            one.at(0, 0)
+
+    with pytest.raises(KeyboardInterrupt):
+        walk()
+
+
+def test_passes_end_in_models_that_catch_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Insistent(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self:
+                with suppress(BaseException):
+                    x = layer(x)
+            return x
+
+    model = Insistent(nn.Conv2d(4, 8, 3), *(nn.Conv2d(8, 8, 1) for _ in range(4)))
+    monkeypatch.setattr(driver, "solve_layer", lambda *_: broken())
+    check(model, lambda: prune(model, images()), RuntimeError, "broken")
 
 
 def test_an_own_autocast_keeps_no_dense_casts() -> None:

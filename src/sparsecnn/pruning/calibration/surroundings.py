@@ -61,7 +61,4 @@ class Surroundings:
             for kind, _ in self.autocast:
                 stack.enter_context(torch.autocast(kind, enabled=False))
             stack.enter_context(torch.device("cpu"))
-            try:
-                yield
-            finally:
-                torch.clear_autocast_cache()
+            yield
