@@ -1,6 +1,6 @@
 """Show the uses of each weight to what is solved from them: dense, or in the network as pruned."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -99,19 +99,23 @@ def sequential(
                 bound: float = bounds[name],
                 name: str = name,
             ) -> None:
-                held = 0
+                _drop_beyond(bound, reversed(range(walks.count)), pruned, dense)
                 for index in range(walks.count):
                     show(index, consumers[name])
-                    own = pruned.held_bytes(index) + dense.held_bytes(index)
-                    if held + own > bound:
-                        pruned.drop(index)
-                        dense.drop(index)
-                    else:
-                        held += own
+                    _drop_beyond(bound, [index], pruned, dense)
 
             yield Round([name], feed)
             if len(places) > 1:  # the passes went through its earlier uses when it was dense
                 pruned.close()
+
+
+def _drop_beyond(bound: float, indices: Iterable[int], *both: Trips) -> None:
+    """Drop the passes of these batches, in this order, until all that are left are within it."""
+    for index in indices:
+        if sum(trips.held_bytes() for trips in both) <= bound:
+            return
+        for trips in both:
+            trips.drop(index)
 
 
 def _show(

@@ -162,6 +162,7 @@ class Trips:
     def __init__(self, passes: Passes) -> None:
         self._passes = passes
         self._under_way: dict[int, Pass] = {}
+        self._held: dict[int, int] = {}
 
     def at(self, index: int, number: int) -> Stop | None:
         """The stop of this number, from 0, of one batch; None if it has fewer."""
@@ -173,15 +174,16 @@ class Trips:
             if one.advance() is None:
                 self.drop(index)
                 return None
+        self._held[index] = one.held_bytes()
         return one.stop
 
-    def held_bytes(self, index: int) -> int:
-        """What the pass of this batch takes where it is; 0 if it is not under way."""
-        one = self._under_way.get(index)
-        return one.held_bytes() if one else 0
+    def held_bytes(self) -> int:
+        """What the activations of all passes under way take."""
+        return sum(self._held.values())
 
     def drop(self, index: int) -> None:
         """End the pass of this batch where it is."""
+        self._held.pop(index, None)
         if one := self._under_way.pop(index, None):
             one.close()
 
