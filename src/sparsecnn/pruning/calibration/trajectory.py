@@ -74,6 +74,7 @@ class _PausingWatch(Watch):
 
     def after(self, name: str, call: Call, output: Tensor) -> None:
         if self._after:
+            self.computed(output)
             self._pause(Stop(name, call, Outcome(output, call.bias)))
 
     def computed(self, result: Tensor) -> None:
