@@ -1,5 +1,6 @@
 """Show the uses of each weight to what is solved from them: dense, or in the network as pruned."""
 
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from sparsecnn.pruning.state import TwoStates
 
 CALIBRATIONS = ("independent", "sequential")
 TARGETS = ("own", "dense")
+
+_ARENAS_OF_A_CORE = 8
+"""Of memory for threads: those that glibc makes at most, one for each thread before."""
+_KEPT_BY_ARENA = 64 * 2**20
+"""Bytes that glibc does not give back of each: measured, as it is documented."""
 
 Feed = Callable[[Mapping[str, Consumer]], None]
 
@@ -112,10 +118,17 @@ def sequential(
 def _drop_beyond(bound: float, indices: Iterable[int], *both: Trips) -> None:
     """Drop the passes of these batches, in this order, until all that are left are within it."""
     for index in indices:
-        if sum(trips.held_bytes() for trips in both) <= bound:
+        if _taken(*both) <= bound:
             return
         for trips in both:
             trips.drop(index)
+
+
+def _taken(*both: Trips) -> int:
+    """What passes take: activations, and what glibc keeps of those that their threads freed."""
+    held = sum(trips.held_bytes() for trips in both)
+    arenas = min(sum(trips.most for trips in both), _ARENAS_OF_A_CORE * (os.cpu_count() or 1))
+    return held + min(held, arenas * _KEPT_BY_ARENA)
 
 
 def _show(
