@@ -1,6 +1,7 @@
 """Show the uses of each weight to what is solved from them: dense, or in the network as pruned."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,11 @@ from sparsecnn.pruning.state import TwoStates
 
 CALIBRATIONS = ("independent", "sequential")
 TARGETS = ("own", "dense")
+
+_ARENAS_OF_A_CORE = 8
+"""Of memory for threads: those that glibc makes at most, one for each thread before."""
+_KEPT_BY_ARENA = 64 * 2**20
+"""Bytes that glibc does not give back of each: measured, as it is documented."""
 
 Feed = Callable[[Mapping[str, Consumer]], None]
 
@@ -100,19 +106,30 @@ def sequential(
                 bound: float = bounds[name],
                 name: str = name,
             ) -> None:
-                held = 0
+                _drop_beyond(bound, reversed(range(walks.count)), pruned, dense)
                 for index in range(walks.count):
                     show(index, consumers[name])
-                    own = pruned.held_bytes(index) + dense.held_bytes(index)
-                    if held + own > bound:
-                        pruned.drop(index)
-                        dense.drop(index)
-                    else:
-                        held += own
+                    _drop_beyond(bound, [index], pruned, dense)
 
             yield Round([name], feed)
             if len(places) > 1:  # the passes went through its earlier uses when it was dense
                 pruned.close()
+
+
+def _drop_beyond(bound: float, indices: Iterable[int], *both: Trips) -> None:
+    """Drop the passes of these batches, in this order, until all that are left are within it."""
+    for index in indices:
+        if _taken(*both) <= bound:
+            return
+        for trips in both:
+            trips.drop(index)
+
+
+def _taken(*both: Trips) -> int:
+    """What passes take: activations, and what glibc keeps of those that their threads freed."""
+    held = sum(trips.held_bytes() for trips in both)
+    arenas = min(sum(trips.most for trips in both), _ARENAS_OF_A_CORE * (os.cpu_count() or 1))
+    return held + min(held, arenas * _KEPT_BY_ARENA)
 
 
 def _show(

@@ -82,6 +82,7 @@ class _PausingWatch(Watch):
 
     def after(self, name: str, call: Call, output: Tensor) -> None:
         if self._after:
+            self.computed(output)
             self._pause(Stop(name, call, Outcome(output, call.bias)))
 
     def read(self, name: str, function: str) -> None:
@@ -195,6 +196,9 @@ class Trips:
     def __init__(self, passes: Passes) -> None:
         self._passes = passes
         self._under_way: dict[int, Pass] = {}
+        self._held: dict[int, int] = {}
+        self.most = 0
+        """Passes that were under way at once."""
 
     def at(self, index: int, number: int) -> Stop | None:
         """The stop of this number, from 0, of one batch; None if it has fewer."""
@@ -202,19 +206,21 @@ class Trips:
             self.drop(index)
         one = self._under_way.get(index) or self._passes.start(index)
         self._under_way[index] = one
+        self.most = max(self.most, len(self._under_way))
         while one.count <= number:
             if one.advance() is None:
                 self.drop(index)
                 return None
+        self._held[index] = one.held_bytes()
         return one.stop
 
-    def held_bytes(self, index: int) -> int:
-        """What the pass of this batch takes where it is; 0 if it is not under way."""
-        one = self._under_way.get(index)
-        return one.held_bytes() if one else 0
+    def held_bytes(self) -> int:
+        """What the activations of all passes under way take."""
+        return sum(self._held.values())
 
     def drop(self, index: int) -> None:
         """End the pass of this batch where it is."""
+        self._held.pop(index, None)
         if one := self._under_way.pop(index, None):
             one.close()
 
