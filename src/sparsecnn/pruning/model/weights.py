@@ -80,6 +80,23 @@ def find_weights(
     return found
 
 
+def require_module(model: object) -> None:
+    """Raise `UserError`, with what to do, unless layers of the model can be changed one by one."""
+    kind = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            f"the model is a {kind}, whose operations cannot be seen or changed one by one: prune "
+            "the module that it was made from, then script or trace that"
+        )
+    if isinstance(model, torch.export.ExportedProgram):
+        raise UserError(
+            "the model is an ExportedProgram, which is fixed: prune the module that it was "
+            "exported from, then export that"
+        )
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model is a {kind}; it has to be a torch.nn.Module")
+
+
 def require_values(model: nn.Module) -> None:
     """Raise `UserError` if a parameter has no values: of a lazy module, or on the meta device."""
     for name, parameter in model.named_parameters():
