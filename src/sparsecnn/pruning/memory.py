@@ -55,10 +55,13 @@ def _left_in_cgroups() -> Iterator[int]:
         else:
             continue
         # Within a container the path is that of its host, and the root is the group's own.
-        for place in (folder / path.strip("/"), folder):
+        own = folder / path.strip("/")
+        for place in (own, *own.parents):
             bound, used = _read(place / most).strip(), _read(place / now).strip()
             if bound.isdecimal() and used.isdecimal() and int(bound) < _UNBOUNDED:
                 yield int(bound) - int(used)
+            if place == folder:
+                break
 
 
 def _read(path: Path) -> str:
