@@ -103,7 +103,7 @@ class Watch(TorchFunctionMode):
         """Another function computed something from the tensor."""
 
     def computed(self, result: Tensor) -> None:
-        """Any function returned a tensor that it was not given."""
+        """Any function returned a tensor."""
 
     def __torch_function__(
         self,
@@ -113,8 +113,7 @@ class Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        arguments = list(_tensors((args, kwargs)))
-        read = [value for value in arguments if id(value) in self._names]
+        read = [value for value in _tensors((args, kwargs)) if id(value) in self._names]
         if read and isinstance(func, FunctionType):
             with self:
                 return _without_override(func)(*args, **kwargs)
@@ -129,8 +128,7 @@ class Watch(TorchFunctionMode):
             self.after(name, call, result)
             read = _without_one_each(read, weight, call.bias)
         for value in _tensors(result):
-            if all(value is not argument for argument in arguments):
-                self.computed(value)
+            self.computed(value)
         for value in read:
             if any(given is not value for given in _tensors(result)):
                 self.read(self._names[id(value)], _function_name(func))
