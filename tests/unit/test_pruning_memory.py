@@ -242,9 +242,9 @@ PUBLISHED = {"calibration": "independent", "refit": False}
                 {"method": "sparsegpt", "precision": "float64"},
                 {"method": "sparsegpt", **PUBLISHED},
                 {"method": "static_obs"},
-                {"method": "exact_obs", "workspace_mb": 64},
             )
         ),
+        (1200, 64, {"method": "exact_obs", "workspace_mb": 100}),
     ],
     ids=str,
 )

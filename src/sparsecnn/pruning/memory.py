@@ -90,9 +90,9 @@ def layer_need(settings: Settings, shape: torch.Size, groups: int) -> Need:
     """What a layer with a weight of this shape takes, as measured with large ones.
 
     Without a Hessian that is 8 matrices of the weight's size; with one 12, or 19 with a refit, and
-    those of the Hessian's size that the method names.
+    those of the Hessian's size that the method names; exact OBS holds at most `workspace_mb` more.
     """
-    weight = shape.numel() * settings.dtype.itemsize
+    columns, weight = shape[1:].numel(), shape.numel() * settings.dtype.itemsize
     hessian = hessian_bytes(shape, groups, settings.dtype)
     if settings.needs != "hessian":
         return Need(8 * weight, 8 * weight)
@@ -100,6 +100,7 @@ def layer_need(settings: Settings, shape: torch.Size, groups: int) -> Need:
     if settings.layout == "flattened":
         matrices += 1
     solving = int(matrices * hessian) + (19 if settings.refit else 12) * weight
+    solving += min(getattr(settings.method, "workspace_mb", 0) * MIB, columns * weight)
     return Need(hessian + 2 * weight, solving)
 
 
