@@ -157,18 +157,6 @@ def test_what_trips_hold_is_the_activations_that_are_still_needed(batches: list[
     after.close()
 
 
-def test_the_batch_itself_is_not_held_by_the_trip() -> None:
-    layer, batch = nn.Linear(4, 4), torch.randn(3, 4)
-
-    def run(_: int) -> None:
-        layer(batch.to("cpu").contiguous())  # neither has anything to do
-
-    trips = Trips(Passes(run, Surroundings.here(set()), {id(layer.weight): "layer"}))
-    trips.at(0, 0)
-    assert trips.held_bytes() == 0
-    trips.close()
-
-
 def test_an_error_in_a_trip_ends_it(batches: list[Tensor]) -> None:
     model = Branches()
     model.head = nn.Linear(9, 2)

@@ -55,10 +55,13 @@ def _left_in_cgroups() -> Iterator[int]:
         else:
             continue
         # Within a container the path is that of its host, and the root is the group's own.
-        for place in (folder / path.strip("/"), folder):
+        own = folder / path.strip("/")
+        for place in (own, *own.parents):
             bound, used = _read(place / most).strip(), _read(place / now).strip()
             if bound.isdecimal() and used.isdecimal() and int(bound) < _UNBOUNDED:
                 yield int(bound) - int(used)
+            if place == folder:
+                break
 
 
 def _read(path: Path) -> str:
@@ -87,9 +90,9 @@ def layer_need(settings: Settings, shape: torch.Size, groups: int) -> Need:
     """What a layer with a weight of this shape takes, as measured with large ones.
 
     Without a Hessian that is 8 matrices of the weight's size; with one 12, or 19 with a refit, and
-    those of the Hessian's size that the method names.
+    those of the Hessian's size that the method names; exact OBS holds at most `workspace_mb` more.
     """
-    weight = shape.numel() * settings.dtype.itemsize
+    columns, weight = shape[1:].numel(), shape.numel() * settings.dtype.itemsize
     hessian = hessian_bytes(shape, groups, settings.dtype)
     if settings.needs != "hessian":
         return Need(8 * weight, 8 * weight)
@@ -97,6 +100,7 @@ def layer_need(settings: Settings, shape: torch.Size, groups: int) -> Need:
     if settings.layout == "flattened":
         matrices += 1
     solving = int(matrices * hessian) + (19 if settings.refit else 12) * weight
+    solving += min(getattr(settings.method, "workspace_mb", 0) * MIB, columns * weight)
     return Need(hessian + 2 * weight, solving)
 
 

@@ -152,7 +152,7 @@ class Watch(TorchFunctionMode):
         """Another function computed something from the tensor."""
 
     def computed(self, result: Tensor) -> None:
-        """Any function returned a tensor that it was not given."""
+        """Any function returned a tensor."""
 
     def __torch_function__(
         self,
@@ -206,7 +206,7 @@ class Watch(TorchFunctionMode):
 
     def _tell(self, result: Any, read: list[Tensor], function: str) -> None:
         for value in tensors_in(result):
-            if id(value) not in self.running.given and not is_functorch_wrapped_tensor(value):
+            if not is_functorch_wrapped_tensor(value):
                 self.computed(value)
         for value in read:
             self.read(self._names[id(value)], function)
