@@ -1,0 +1,281 @@
+"""The networks of the zoo: one of every family of torchvision, and thirty of timm.
+
+All have random weights and few classes. What would take longer than some seconds to prune is
+narrower or shorter than its namesake, with all kinds of layers that this has.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from timm.models.convmixer import ConvMixer
+from timm.models.metaformer import GroupNorm1, MetaFormer
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.efficientnet import FusedMBConvConfig, MBConvConfig
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
+from torchvision.models.vgg import make_layers
+
+CLASSES = 8
+
+
+@dataclass(frozen=True)
+class Network:
+    """How to make a network."""
+
+    library: str
+    name: str
+    make: Callable[[], nn.Module]
+    size: int = 64
+    """Height and width of its images."""
+    changed: str = ""
+    """What sets it apart from the network that the library calls so."""
+
+
+def build(network: Network) -> nn.Module:
+    """The network, of equal weights whenever it is built, in eval mode."""
+    torch.manual_seed(0)
+    model = network.make()
+    _waken(model)
+    _measure_batchnorm(model, images(network.size, 16, seed=1))
+    return model.eval()
+
+
+def images(size: int, count: int, seed: int) -> Tensor:
+    """Random images: coarse spots, by which they differ even when averaged, and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    spots = torch.randn(count, 3, 4, 4, generator=generator)
+    smooth = nn.functional.interpolate(spots, size=(size, size), mode="bilinear")
+    return smooth + 0.3 * torch.randn(count, 3, size, size, generator=generator)
+
+
+def _waken(model: nn.Module) -> None:
+    """Give a part in the output to what begins as (next to) nothing: scales, zero weights.
+
+    Training would; random, they would hide from the output what pruning does to a branch.
+    """
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            low, high = parameter.aminmax()
+            if name.endswith("bias") or low != high or abs(high) > 0.1:
+                continue
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(parameter)
+            else:
+                nn.init.ones_(parameter)
+
+
+def _measure_batchnorm(model: nn.Module, batch: Tensor) -> None:
+    """Statistics of the layers' own inputs: with others a random network explodes or dies out."""
+    model.eval()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def _torchvision(name: str, **settings: Any) -> Network:
+    make = partial(models.get_model, name, num_classes=CLASSES, **settings)
+    return Network("torchvision", name, make)
+
+
+def _timm(name: str, *, size: int = 64, **settings: Any) -> Network:
+    make = partial(timm.create_model, name, num_classes=CLASSES, **settings)
+    changed = [f"{key} {value}" for key, value in settings.items() if key != "img_size"]
+    return Network("timm", name, make, size, ", ".join(changed))
+
+
+def _alexnet() -> nn.Module:
+    return _with_narrow_head(models.alexnet(), 256)
+
+
+def _convnext() -> nn.Module:
+    widths = (32, 64, 128, 256)
+    settings = [
+        CNBlockConfig(width, after, 2) for width, after in zip(widths, [*widths[1:], None], strict=True)
+    ]
+    return models.ConvNeXt(settings, num_classes=CLASSES)
+
+
+def _densenet() -> nn.Module:
+    return models.DenseNet(16, (6, 12, 24, 16), 32, num_classes=CLASSES)
+
+
+def _efficientnet_v2() -> nn.Module:
+    settings = [
+        FusedMBConvConfig(1, 3, 1, 16, 16, 1),
+        FusedMBConvConfig(4, 3, 2, 16, 32, 2),
+        MBConvConfig(4, 3, 2, 32, 64, 2),
+        MBConvConfig(6, 3, 1, 64, 96, 2),
+        MBConvConfig(6, 3, 2, 96, 128, 2),
+    ]
+    return models.EfficientNet(settings, dropout=0.2, last_channel=512, num_classes=CLASSES)
+
+
+def _maxvit() -> nn.Module:
+    return models.MaxVit((56, 56), 32, 7, [32, 64], [2, 2], 16, 0.2, num_classes=CLASSES)
+
+
+def _resnet(block: type[BasicBlock | Bottleneck], layers: list[int], **settings: Any) -> nn.Module:
+    """Without its last stage, which has three quarters of the weights."""
+    model = models.ResNet(block, layers, **settings)
+    model.layer4 = nn.Identity()
+    model.fc = nn.Linear(256 * block.expansion, CLASSES)
+    return model
+
+
+def _swin(**settings: Any) -> nn.Module:
+    return models.SwinTransformer(
+        patch_size=[4, 4],
+        embed_dim=32,
+        depths=[2, 2, 2],
+        num_heads=[2, 4, 8],
+        window_size=[4, 4],
+        num_classes=CLASSES,
+        **settings,
+    )
+
+
+def _vgg() -> nn.Module:
+    widths: list[str | int] = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]
+    return _with_narrow_head(models.VGG(make_layers(widths, batch_norm=True)), 128)
+
+
+def _vit() -> nn.Module:
+    return models.VisionTransformer(
+        image_size=64,
+        patch_size=16,
+        num_layers=4,
+        num_heads=4,
+        hidden_dim=128,
+        mlp_dim=512,
+        num_classes=CLASSES,
+    )
+
+
+def _with_narrow_head(model: nn.Module, width: int) -> nn.Module:
+    """Pooled to one pixel and with hidden layers of 256, instead of some 50 million weights."""
+    model.avgpool = nn.AdaptiveAvgPool2d(1)
+    inputs: Sequence[int] = (width, 256, 256)
+    outputs: Sequence[int] = (256, 256, CLASSES)
+    sizes = iter(zip(inputs, outputs, strict=True))
+    for index, layer in enumerate(model.classifier):
+        if isinstance(layer, nn.Linear):
+            model.classifier[index] = nn.Linear(*next(sizes))
+    return model
+
+
+def _convmixer() -> nn.Module:
+    return ConvMixer(dim=128, depth=6, kernel_size=7, patch_size=7, num_classes=CLASSES)
+
+
+def _poolformer() -> nn.Module:
+    return MetaFormer(
+        depths=(2, 2, 2, 2),
+        dims=(32, 64, 128, 192),
+        downsample_norm=None,
+        mlp_act=nn.GELU,
+        mlp_bias=True,
+        norm_layers=GroupNorm1,
+        layer_scale_init_values=1e-5,
+        res_scale_init_values=None,
+        use_mlp_head=False,
+        num_classes=CLASSES,
+    )
+
+
+LIST = [
+    Network("torchvision", "alexnet", _alexnet, changed="hidden layers of 256"),
+    Network("torchvision", "convnext", _convnext, changed="widths 32 to 256, depths 2"),
+    Network("torchvision", "densenet121", _densenet, changed="half the width"),
+    _torchvision("efficientnet_b0"),
+    Network("torchvision", "efficientnet_v2", _efficientnet_v2, changed="9 blocks"),
+    _torchvision("googlenet", init_weights=False),
+    Network(
+        "torchvision",
+        "inception_v3",
+        partial(models.get_model, "inception_v3", num_classes=CLASSES, init_weights=False),
+        size=75,
+    ),
+    Network("torchvision", "maxvit", _maxvit, size=56, changed="widths 32 and 64, depths 2"),
+    _torchvision("mnasnet0_5"),
+    _torchvision("mobilenet_v2"),
+    _torchvision("mobilenet_v3_small"),
+    _torchvision("regnet_y_400mf"),
+    Network(
+        "torchvision",
+        "resnet18",
+        partial(_resnet, BasicBlock, [2, 2, 2, 0]),
+        changed="without its last stage",
+    ),
+    Network(
+        "torchvision",
+        "resnext50_32x4d",
+        partial(_resnet, Bottleneck, [3, 4, 6, 0], groups=32, width_per_group=4),
+        changed="without its last stage",
+    ),
+    Network(
+        "torchvision",
+        "wide_resnet50_2",
+        partial(_resnet, Bottleneck, [1, 1, 1, 0], width_per_group=128),
+        changed="three blocks",
+    ),
+    _torchvision("shufflenet_v2_x0_5"),
+    _torchvision("squeezenet1_1"),
+    Network("torchvision", "swin", _swin, changed="widths 32 to 128, depths 2"),
+    Network(
+        "torchvision",
+        "swin_v2",
+        partial(_swin, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2),
+        changed="widths 32 to 128, depths 2",
+    ),
+    Network("torchvision", "vgg11_bn", _vgg, changed="widths 16 to 128, hidden layers of 256"),
+    Network("torchvision", "vit", _vit, changed="width 128, depth 4"),
+    _timm("beit_base_patch16_224", img_size=64, embed_dim=192, depth=4, num_heads=3),
+    _timm("cait_xxs24_224", img_size=64, depth=4),
+    _timm("coat_tiny", img_size=64, parallel_depth=2),
+    Network("timm", "convmixer", _convmixer, changed="dim 128, depth 6"),
+    _timm("crossvit_tiny_240", depth=((1, 2, 0), (1, 2, 0))),
+    _timm("cs3darknet_s"),
+    _timm("deit_tiny_distilled_patch16_224", img_size=64, depth=4),
+    _timm("dla46_c"),
+    _timm("edgenext_xx_small"),
+    _timm("efficientformerv2_s0", img_size=64),
+    _timm("efficientvim_m1"),
+    _timm("eva02_tiny_patch14_224", img_size=56, size=56, depth=4),
+    _timm("ghostnet_050"),
+    _timm("gmlp_ti16_224", img_size=64),
+    _timm("hrnet_w18_small"),
+    _timm("lambda_resnet26t"),
+    _timm("levit_128s", img_size=64),
+    _timm("mobilevit_xxs"),
+    _timm("nf_regnet_b0"),
+    _timm("pit_ti_224", img_size=64),
+    Network("timm", "poolformer", _poolformer, changed="dims 32 to 192, depths 2"),
+    _timm("repvgg_a0"),
+    _timm("resnest14d"),
+    _timm("resnetv2_50x1_bit"),
+    _timm("rexnet_100"),
+    _timm(
+        "sequencer2d_s",
+        layers=(1, 1, 1, 1),
+        embed_dims=(48, 96, 96, 96),
+        hidden_sizes=(12, 24, 24, 24),
+    ),
+    _timm("skresnet18", channels=(16, 32, 64, 128)),
+    _timm("tf_efficientnet_lite0"),
+    _timm("tresnet_m", layers=(1, 1, 2, 1), width_factor=0.25),
+    _timm("xcit_nano_12_p16_224", depth=4),
+]
+
+NETWORKS = {f"{network.library}-{network.name}": network for network in LIST}
