@@ -39,7 +39,7 @@ def uses(model: nn.Module, batch: Tensor) -> list[Use]:
     with torch.no_grad(), _modules_at_work(model) as at_work, ExitStack() as stack:
 
         def recording(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            def call(input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            def call(input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
                 found.append(Use(weight, tuple(names.get(_memory(weight), ())), at_work[-1]))
                 return function(input, weight, *args, **kwargs)
 

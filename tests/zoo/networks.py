@@ -5,12 +5,14 @@ narrower or shorter than its namesake, with all kinds of layers that this has.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import timm
 import torch
+from timm.models import byoanet, byobnet
+from timm.models.byobnet import ByobNet, ByoModelCfg
 from timm.models.convmixer import ConvMixer
 from timm.models.metaformer import GroupNorm1, MetaFormer
 from torch import Tensor, nn
@@ -71,17 +73,22 @@ def _waken(model: nn.Module) -> None:
 
 
 def _measure_batchnorm(model: nn.Module, batch: Tensor) -> None:
-    """Statistics of the layers' own inputs: with others a random network explodes or dies out."""
-    model.eval()
+    """Scale each batch norm's inputs by one number, by which nothing explodes or dies out.
+
+    With a mean and a variance for each channel a random network is chaotic: the least change
+    grows from layer to layer until the outputs say nothing about its size.
+    """
+
+    def measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        norm.running_mean.zero_()
+        norm.running_var.fill_(inputs[0].square().mean())
+
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.train()
-        norm.momentum = 1.0
+    handles = [norm.register_forward_pre_hook(measure) for norm in norms]
     with torch.no_grad():
-        model(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+        model.eval()(batch)
+    for handle in handles:
+        handle.remove()
 
 
 def _torchvision(name: str, **settings: Any) -> Network:
@@ -102,7 +109,8 @@ def _alexnet() -> nn.Module:
 def _convnext() -> nn.Module:
     widths = (32, 64, 128, 256)
     settings = [
-        CNBlockConfig(width, after, 2) for width, after in zip(widths, [*widths[1:], None], strict=True)
+        CNBlockConfig(width, after, 2)
+        for width, after in zip(widths, [*widths[1:], None], strict=True)
     ]
     return models.ConvNeXt(settings, num_classes=CLASSES)
 
@@ -126,11 +134,21 @@ def _maxvit() -> nn.Module:
     return models.MaxVit((56, 56), 32, 7, [32, 64], [2, 2], 16, 0.2, num_classes=CLASSES)
 
 
-def _resnet(block: type[BasicBlock | Bottleneck], layers: list[int], **settings: Any) -> nn.Module:
-    """Without its last stage, which has three quarters of the weights."""
+def _inception_v3() -> nn.Module:
+    model = models.inception_v3(num_classes=CLASSES, init_weights=False)
+    model.Mixed_7b = model.Mixed_7c = nn.Identity()
+    model.fc = nn.Linear(1280, CLASSES)
+    return model
+
+
+def _resnet(
+    block: type[BasicBlock | Bottleneck], layers: list[int], stages: int = 3, **settings: Any
+) -> nn.Module:
+    """Of its first stages alone: the last of four has three quarters of the weights."""
     model = models.ResNet(block, layers, **settings)
-    model.layer4 = nn.Identity()
-    model.fc = nn.Linear(256 * block.expansion, CLASSES)
+    for stage in range(stages + 1, 5):
+        setattr(model, f"layer{stage}", nn.Identity())
+    model.fc = nn.Linear(32 * 2**stages * block.expansion, CLASSES)
     return model
 
 
@@ -179,6 +197,13 @@ def _convmixer() -> nn.Module:
     return ConvMixer(dim=128, depth=6, kernel_size=7, patch_size=7, num_classes=CLASSES)
 
 
+def _byobnet(settings: ByoModelCfg) -> nn.Module:
+    """Half as wide, and no stage of more than four blocks."""
+    stages = [stage if isinstance(stage, tuple) else (stage,) for stage in settings.blocks]
+    blocks = [tuple(replace(b, c=b.c // 2, d=min(b.d, 4)) for b in stage) for stage in stages]
+    return ByobNet(replace(settings, blocks=tuple(blocks)), num_classes=CLASSES)
+
+
 def _poolformer() -> nn.Module:
     return MetaFormer(
         depths=(2, 2, 2, 2),
@@ -204,8 +229,9 @@ LIST = [
     Network(
         "torchvision",
         "inception_v3",
-        partial(models.get_model, "inception_v3", num_classes=CLASSES, init_weights=False),
+        _inception_v3,
         size=75,
+        changed="without its last two blocks",
     ),
     Network("torchvision", "maxvit", _maxvit, size=56, changed="widths 32 and 64, depths 2"),
     _torchvision("mnasnet0_5"),
@@ -221,14 +247,14 @@ LIST = [
     Network(
         "torchvision",
         "resnext50_32x4d",
-        partial(_resnet, Bottleneck, [3, 4, 6, 0], groups=32, width_per_group=4),
-        changed="without its last stage",
+        partial(_resnet, Bottleneck, [2, 2, 2, 0], groups=32, width_per_group=4),
+        changed="six blocks",
     ),
     Network(
         "torchvision",
         "wide_resnet50_2",
-        partial(_resnet, Bottleneck, [1, 1, 1, 0], width_per_group=128),
-        changed="three blocks",
+        partial(_resnet, Bottleneck, [3, 4, 0, 0], stages=2, width_per_group=128),
+        changed="without its last two stages",
     ),
     _torchvision("shufflenet_v2_x0_5"),
     _torchvision("squeezenet1_1"),
@@ -256,14 +282,24 @@ LIST = [
     _timm("ghostnet_050"),
     _timm("gmlp_ti16_224", img_size=64),
     _timm("hrnet_w18_small"),
-    _timm("lambda_resnet26t"),
+    Network(
+        "timm",
+        "lambda_resnet26t",
+        partial(_byobnet, byoanet.model_cfgs["lambda_resnet26t"]),
+        changed="half the width",
+    ),
     _timm("levit_128s", img_size=64),
     _timm("mobilevit_xxs"),
     _timm("nf_regnet_b0"),
     _timm("pit_ti_224", img_size=64),
     Network("timm", "poolformer", _poolformer, changed="dims 32 to 192, depths 2"),
-    _timm("repvgg_a0"),
-    _timm("resnest14d"),
+    Network(
+        "timm",
+        "repvgg_a0",
+        partial(_byobnet, byobnet.model_cfgs["repvgg_a0"]),
+        changed="half the width, 11 blocks",
+    ),
+    _timm("resnest14d", channels=(32, 64, 128, 256)),
     _timm("resnetv2_50x1_bit"),
     _timm("rexnet_100"),
     _timm(

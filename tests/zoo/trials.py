@@ -4,6 +4,7 @@ import copy
 import re
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,8 @@ HELD_OUT_IMAGES = 16
 
 @dataclass(frozen=True)
 class Trial:
-    """A network, and its copy as pruned."""
+    """What pruning a network came to."""
 
-    dense: nn.Module
-    pruned: nn.Module
     result: PruningResult
     error: float
     """||f' - f||^2 / ||f - mean f||^2, of the outputs on images that pruning did not see."""
@@ -33,8 +32,9 @@ class Trial:
 
 
 def dense_network(network: Network) -> nn.Module:
-    """As `build` makes it; modules in training and eval mode, parameters with and without
-    gradients take turns, so that a change of any would show.
+    """As `build` makes it, but with flags that a careless hand would change.
+
+    Modules in training and in eval mode, parameters with and without gradients take turns.
     """
     model = build(network)
     for index, module in enumerate(model.modules()):
@@ -44,8 +44,8 @@ def dense_network(network: Network) -> nn.Module:
     return model
 
 
-def run_trial(network: Network, dense: nn.Module, method: str) -> Trial:
-    """Prune a copy."""
+def prune_copy(network: Network, dense: nn.Module, method: str) -> tuple[nn.Module, Trial]:
+    """The network pruned by a method with its default settings, on two batches."""
     pruned = copy.deepcopy(dense)
     batches = [images(network.size, CALIBRATION_IMAGES, seed) for seed in (2, 3)]
     begun = time.perf_counter()
@@ -55,7 +55,7 @@ def run_trial(network: Network, dense: nn.Module, method: str) -> Trial:
     wanted, got = outputs(dense, held_out), outputs(pruned, held_out)
     spread = (wanted - wanted.mean(0)).square().sum()
     error = float((got - wanted).square().sum() / spread)
-    return Trial(dense, pruned, result, error, seconds)
+    return pruned, Trial(result, error, seconds)
 
 
 @torch.no_grad()
@@ -65,9 +65,10 @@ def outputs(model: nn.Module, batch: Tensor) -> Tensor:
     return computed
 
 
-def table_row(network: Network, trials: dict[str, Trial]) -> dict[str, Any]:
-    """One row of the table of the zoo."""
-    layers = trials["sparsegpt"].result.layers
+def table_row(network: Network, trials: Mapping[str, Trial]) -> dict[str, Any]:
+    """One row of the table of the zoo; layers are those of the last method."""
+    *_, last = trials.values()
+    layers = last.result.layers
     pruned = [layer for layer in layers if layer.status == "pruned"]
     return {
         "network": f"{network.name} ({network.changed})" if network.changed else network.name,
@@ -76,14 +77,14 @@ def table_row(network: Network, trials: dict[str, Trial]) -> dict[str, Any]:
         "layers": len(layers),
         "pruned": len(pruned),
         "share_pruned": f"{100 * sum(layer.share for layer in pruned):.1f} %",
-        "dense_and_why": why_dense(layers),
+        "dense_and_why": _why_dense(layers),
         **{f"error_by_{method}": f"{trial.error:.3g}" for method, trial in trials.items()},
         "seconds": " / ".join(f"{trial.seconds:.1f}" for trial in trials.values()),
     }
 
 
-def why_dense(layers: list[Any]) -> str:
-    """Reasons with how often there is each, whatever their numbers and names."""
-    reasons = [layer.reason for layer in layers if layer.status != "pruned"]
-    general = [re.sub(r"'[^']*'", "...", re.sub(r"\d+", "n", reason)) for reason in reasons]
+def _why_dense(layers: Sequence[Any]) -> str:
+    """Each reason with how often there is it, whatever channels or names it speaks of."""
+    reasons = [layer.reason for layer in layers if layer.status == "dense"]
+    general = [re.sub(r"'[^']*'", "...", re.sub(r"^\d+ ", "", reason)) for reason in reasons]
     return "; ".join(f"{count} x {reason}" for reason, count in Counter(general).most_common())
