@@ -16,11 +16,15 @@ from sparsecnn.artifacts import Manifest, Origin, read_json, write_json
 from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
 from sparsecnn.models.network import Architecture, build
-from sparsecnn.pruning.patterns import parse_pattern
-from sparsecnn.pruning.selection import count_uses, find_layers, reasons_to_stay_dense
+from sparsecnn.pruning.calibration.surroundings import Surroundings
+from sparsecnn.pruning.calibration.survey import Survey, survey
+from sparsecnn.pruning.memory import SHARE, layer_need
+from sparsecnn.pruning.model.weights import Weight, find_weights
+from sparsecnn.pruning.selection import reasons_to_stay_dense
+from sparsecnn.pruning.settings import Settings, read_settings
 from sparsecnn.study import memory
 from sparsecnn.study.limits import hidden_crops, problems
-from sparsecnn.study.memory import Layer, Need
+from sparsecnn.study.memory import Need
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
@@ -60,7 +64,7 @@ def main(
     if wrong:
         raise UserError(wrong[-1])
     value = [
-        {"model": model, "variant": n.variant, "layer": n.layer.name, "bytes": n.bytes}
+        {"model": model, "variant": n.variant, "layer": n.layer, "bytes": n.bytes}
         for model, own in needs.items()
         for n in own
     ]
@@ -85,17 +89,18 @@ def tried(
         image = torch.empty(1, channels, side, side)
     if not _runs(network, image):
         return [], []
+    weights = find_weights(network)
+    seen = survey(network, weights, lambda: network(image), Surroundings.here(set()))
     for variant, own in settings["variants"].items():
         try:
-            need = memory.pruning_need(variant, own, _pruned(network, image, own))
+            need = _pruning_need(variant, own, network, weights, seen)
             if own["bn_recalibration"] and settings["calibration"]["images"] == 1:
                 _refuse_single_values(network, image)
             needs += [need] if need else []
         except UserError as error:
             wrong.append(f"variants.{variant}: {model}: {error}")
     if settings["diagnostics"]:
-        need = memory.diagnostics_need(_layers(find_layers(network, exclude=[])))
-        needs += [need] if need else []
+        needs.append(_diagnostics_need(weights, seen))
     return wrong, needs
 
 
@@ -113,14 +118,51 @@ def _runs(network: nn.Module, image: Tensor) -> bool:
     return True
 
 
-def _pruned(network: nn.Module, image: Tensor, variant: Mapping[str, Any]) -> list[Layer]:
-    """The layers that a variant prunes."""
-    layers = find_layers(network, variant["exclude"])
-    layers = {name: layers[name] for name in count_uses(network, image, layers)}
-    choice = {key: variant[key] for key in ("layout", "coverage", "include", "exclude")}
-    pattern = parse_pattern(variant["pattern"])
-    dense = reasons_to_stay_dense(layers, pattern=pattern, **choice)
-    return _layers({name: layer for name, layer in layers.items() if not dense[name]})
+def _pruning_need(
+    variant: str,
+    own: Mapping[str, Any],
+    network: nn.Module,
+    weights: Mapping[str, Weight],
+    seen: Survey,
+) -> Need | None:
+    """What the Hessians of a variant take; None without any. `UserError` for names of no layer."""
+    choice = {key: own[key] for key in ("coverage", "include", "exclude")}
+    others = {key: own[key] for key in own if key not in (*choice, "bn_recalibration")}
+    settings = read_settings(**others)
+    dense = reasons_to_stay_dense(
+        *(network, weights, seen), pattern=settings.pattern, layout=settings.layout, **choice
+    )
+    pruned = [name for name, reason in dense.items() if not reason]
+    if settings.needs != "hessian" or not pruned:
+        return None
+    solving = {name: _solving(settings, weights[name], seen.usages[name].groups) for name in pruned}
+    largest = max(solving, key=lambda name: solving[name])
+    kind = str(settings.dtype).removeprefix("torch.")
+    itemsize = settings.dtype.itemsize
+    return _need(variant, weights[largest], seen, solving[largest], itemsize, kind)
+
+
+def _solving(settings: Settings, weight: Weight, groups: int) -> int:
+    return layer_need(settings, weight.value.shape, groups).solving
+
+
+def _diagnostics_need(weights: Mapping[str, Weight], seen: Survey) -> Need:
+    """What the largest Hessian takes while its conditioning is measured."""
+
+    def size(name: str) -> int:
+        return seen.usages[name].groups * weights[name].value.shape[1:].numel() ** 2 * 4
+
+    largest = max((name for name in seen.usages if seen.usages[name].calls), key=size)
+    # The Hessian, the same in float64, and as much again for its eigenvalues: measured.
+    return _need(None, weights[largest], seen, 6 * size(largest), 4, "float32")
+
+
+def _need(
+    variant: str | None, weight: Weight, seen: Survey, total: int, itemsize: int, kind: str
+) -> Need:
+    columns = weight.value.shape[1:].numel()
+    hessian = seen.usages[weight.name].groups * columns**2 * itemsize
+    return Need(variant, weight.name, columns, hessian, total, kind)
 
 
 def _refuse_single_values(network: nn.Module, image: Tensor) -> None:
@@ -136,13 +178,6 @@ def _refuse_single_values(network: nn.Module, image: Tensor) -> None:
         network.eval()
 
 
-def _layers(found: Mapping[str, nn.Conv2d | nn.Linear]) -> list[Layer]:
-    return [
-        Layer(name, layer.weight[0].numel(), getattr(layer, "groups", 1))
-        for name, layer in found.items()
-    ]
-
-
 def _too_large(
     settings: Mapping[str, Any],
     facts: Mapping[str, Any],
@@ -156,7 +191,7 @@ def _too_large(
     side = facts["image_shape"][1]
     for model, own in needs.items():
         width = settings["models"][model]["width"]
-        too_much = [need for need in own if 0 < installed < need.bytes]
+        too_much = [need for need in own if 0 < SHARE * installed < need.bytes]
         yield from memory.too_large(model, width, side, too_much, installed)
         much = [need for need in own if need.bytes > memory.WARNED and need not in too_much]
         for line in memory.too_large(model, width, side, much, 0):

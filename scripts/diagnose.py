@@ -27,9 +27,14 @@ from sparsecnn.evaluation.curvature import (
 from sparsecnn.evaluation.propagation import output_errors
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
-from sparsecnn.pruning.calibration.gathering import gather
-from sparsecnn.pruning.selection import count_uses, find_layers
-from sparsecnn.pruning.state import evaluating
+from sparsecnn.pruning.calibration.gathering import Walks, independent
+from sparsecnn.pruning.calibration.moments import LayerMoments
+from sparsecnn.pruning.calibration.surroundings import Surroundings
+from sparsecnn.pruning.calibration.survey import survey
+from sparsecnn.pruning.calibration.trajectory import Passes
+from sparsecnn.pruning.memory import SHARE, Budget, Need, available
+from sparsecnn.pruning.model.weights import find_weights
+from sparsecnn.pruning.state import TwoStates, evaluating
 from sparsecnn.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -106,25 +111,37 @@ def curvature(model: nn.Module, batches: list[Batch], slope: Tensor) -> dict[str
 
 
 def inputs(model: nn.Module, batches: list[Batch]) -> list[dict[str, Any]]:
-    """Conditioning of each layer's input Hessian, in the order data reaches the layers."""
-    images = [images for images, _ in batches]
-    layers = find_layers(model, exclude=[])
-    uses = count_uses(model, images[0], layers)
+    """Conditioning of each layer's input Hessian, in the order data reaches the layers.
+
+    As many Hessians at a time as fit into three quarters of the memory that is free.
+    """
+
+    def run(index: int) -> None:
+        model(batches[index][0])
+
+    weights = find_weights(model)
     with evaluating(model):
-        gathered = gather(
-            model,
-            images,
-            {name: layers[name] for name in uses},
-            uses=uses,
-            calibration="independent",
-            target="own",
-            memory_mb=256,
-            dtype=torch.float32,
-        )
-        return [
-            {"layer": name, **asdict(conditioning(moments.hessian("channels")))}
-            for name, moments in gathered
-        ]
+        device = batches[0][0].device
+        around = Surroundings.here({device.type})
+        seen = survey(model, weights, lambda: run(0), around)
+        layers = {name: weights[name] for name, usage in seen.usages.items() if usage.calls}
+        passes = Passes(run, around, {id(one.value): name for name, one in layers.items()})
+        walks = Walks(passes, passes, len(batches), TwoStates([]))
+        sizes = {
+            name: 4 * seen.usages[name].groups * layer.value.shape[1:].numel() ** 2
+            for name, layer in layers.items()
+        }
+        # Beside the Hessian, the same in float64, and as much again for its eigenvalues: measured.
+        needs = {name: Need(size, 6 * size) for name, size in sizes.items()}
+        budget = Budget(int(SHARE * available(device)), needs, given=False)
+        rows = []
+        for one in independent(walks, budget.groups()):
+            moments = {name: LayerMoments(name, layers[name].value) for name in one.names}
+            one.feed(moments)
+            for name in one.names:
+                found = conditioning(moments.pop(name).hessian("channels"))
+                rows.append({"layer": name, **asdict(found)})
+    return rows
 
 
 if __name__ == "__main__":

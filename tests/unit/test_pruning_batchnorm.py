@@ -1,6 +1,10 @@
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
@@ -61,11 +65,45 @@ def test_only_statistics_change() -> None:
 
 def test_nothing_to_do_and_no_batches() -> None:
     assert recalibrate_batchnorm(nn.Linear(2, 2), [torch.randn(3, 2)]) == 0
-    with pytest.raises(UserError, match="no batches"):
-        recalibrate_batchnorm(nn.BatchNorm1d(2), [])
+    for nothing in ([], (x for x in ())):
+        with pytest.raises(UserError, match="no batches were given to re-estimate"):
+            recalibrate_batchnorm(nn.BatchNorm1d(2), nothing)
+    with pytest.raises(UserError, match="every calibration batch is empty"):
+        recalibrate_batchnorm(nn.BatchNorm1d(2), [torch.randn(0, 2)])
 
 
-def test_a_batch_with_one_value_per_channel_is_a_line() -> None:
+def test_batches_come_as_people_have_them() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 4), nn.BatchNorm1d(4))
+    x, y = torch.randn(16, 4), torch.arange(16)
+    before, expected = x.clone(), copy.deepcopy(model)
+    recalibrate_batchnorm(expected, [x[:8], x[8:]])
+    forms: list[Any] = [
+        DataLoader(TensorDataset(x, y), 8),
+        DataLoader(TensorDataset(x, y.float()), 8),
+        (part for part in x.split(8)),
+        [{"input": x[:8]}, {"input": x[8:]}],
+        [x[:8], x[8:], x[:0]],
+        [x[:8].double(), x[8:].double()],
+    ]
+    for batches in forms:
+        other = copy.deepcopy(model)
+        assert recalibrate_batchnorm(other, batches) == 1
+        assert torch.equal(other[2].running_mean, expected[2].running_mean)
+        assert torch.equal(other[2].running_var, expected[2].running_var)
+    batches = [{"image": x[:8], "name": "a"}, {"image": x[8:], "name": "b"}]
+    recalibrate_batchnorm(model, batches, lambda model, batch: model(batch["image"]))
+    assert torch.equal(model[2].running_mean, expected[2].running_mean)
+    assert torch.equal(x, before)
+
+
+def test_what_the_model_raises_is_a_line() -> None:
+    with pytest.raises(UserError, match=r"^batch 2: the model, called with .*\(3, 5\), raised"):
+        recalibrate_batchnorm(nn.BatchNorm1d(4), [torch.randn(3, 4), torch.randn(3, 5)])
+
+
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: (x, torch.arange(len(x)))])
+def test_a_batch_with_one_value_per_channel_is_a_line(form: Any) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4))
     with pytest.raises(UserError, match=r"a batch of 1 gives .* two images or more"):
-        recalibrate_batchnorm(model, [torch.randn(5, 3, 8, 8), torch.randn(1, 3, 8, 8)])
+        recalibrate_batchnorm(model, [form(torch.randn(n, 3, 8, 8)) for n in (5, 1)])

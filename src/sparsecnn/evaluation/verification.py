@@ -26,7 +26,7 @@ def verify_pattern(
     state_dict
         The network's tensors.
     layers
-        Rows of the table of layers; read are `layer`, `status`, `pattern` and `layout`.
+        Rows of the table of layers; read are `layer`, `tensor`, `status`, `pattern` and `layout`.
 
     Raises
     ------
@@ -35,8 +35,8 @@ def verify_pattern(
     """
     for row in layers:
         if row["status"] == "pruned":
-            _check_layer(row["layer"], _weight(state_dict, row), row["pattern"], row["layout"])
-    return {row["layer"]: _zeros(_weight(state_dict, row)) for row in layers}
+            _check_layer(_name(row), _weight(state_dict, row), row["pattern"], row["layout"])
+    return {_name(row): _zeros(_weight(state_dict, row)) for row in layers}
 
 
 def network_sparsity(
@@ -46,11 +46,11 @@ def network_sparsity(
 
     Keys `sparsity_pruned_layers` (0 if none is pruned) and `sparsity_network`.
     """
-    weights = {row["layer"]: _weight(state_dict, row) for row in layers}
-    pruned = [weights[row["layer"]] for row in layers if row["status"] == "pruned"]
+    weights = [_weight(state_dict, row) for row in layers]
+    pruned = [_weight(state_dict, row) for row in layers if row["status"] == "pruned"]
     return {
         "sparsity_pruned_layers": _joint_zeros(pruned),
-        "sparsity_network": _joint_zeros(list(weights.values())),
+        "sparsity_network": _joint_zeros(weights),
     }
 
 
@@ -89,8 +89,14 @@ def _check_unstructured(name: str, weight: Tensor, pattern: str) -> None:
         )
 
 
+def _name(row: Mapping[str, Any]) -> str:
+    """The layer's name, with the tensor's where that is not ``weight``."""
+    name: str = row["layer"]
+    return name if row["tensor"] == "weight" else f"{name}.{row['tensor']}".lstrip(".")
+
+
 def _weight(state_dict: Mapping[str, Tensor], row: Mapping[str, Any]) -> Tensor:
-    key = f"{row['layer']}.weight".lstrip(".")
+    key = f"{row['layer']}.{row['tensor']}".lstrip(".")
     if key not in state_dict:
         raise PatternError(f"layer {row['layer']!r} of the table is not in the network")
     return state_dict[key]

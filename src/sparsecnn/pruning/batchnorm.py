@@ -1,6 +1,7 @@
 """Re-estimate batch-norm statistics: no weight changes, no label, no gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sparsecnn.device import full_precision
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import in_float64
+from sparsecnn.pruning.calibration.batches import CalibrationData, Forward, NoBatchesError
 from sparsecnn.pruning.state import evaluating
 
 
-def recalibrate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> int:
+def recalibrate_batchnorm(
+    model: nn.Module,
+    batches: Iterable[Any] | Tensor | Mapping[str, Any],
+    forward: Forward | None = None,
+) -> int:
     """Set every running mean and variance to those of the given batches, in place.
 
     One pass. Each batch-norm layer normalises by its batch (the layers before it are being
@@ -23,7 +29,10 @@ def recalibrate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> int:
     Parameters
     ----------
     batches
-        Input batches on the model's device; equal large batches serve best.
+        Any iterable of input batches, read once: tensors, pairs of inputs and labels, tuples or
+        mappings of inputs. One tensor or mapping is one batch. Equal large batches serve best.
+    forward
+        Called as ``forward(model, batch)`` in place of the model, for batches of any form.
 
     Returns
     -------
@@ -33,11 +42,10 @@ def recalibrate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> int:
     Raises
     ------
     UserError
-        If there is no batch, or a batch-norm layer saw no data or, in some batch, a single value
-        per channel.
+        If there is no batch or one of a form that needs `forward`, the model cannot be run on a
+        batch, or a batch-norm layer saw no data or, in some batch, a single value per channel.
     """
-    if not batches:
-        raise UserError("no batches were given to re-estimate batch-norm statistics from")
+    data = _read(model, batches, forward)
     layers = {
         name: module
         for name, module in model.named_modules()
@@ -53,15 +61,8 @@ def recalibrate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> int:
         with full_precision(), evaluating(model):
             for layer in layers.values():
                 layer.training = True
-            for batch in batches:
-                model(batch)
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise UserError(
-            f"a batch of {len(batch)} gives a batch-norm layer a single value per channel, which "
-            "has no variance; give batches of two images or more"
-        ) from None
+            for index in range(len(data)):
+                _run(data, index)
     finally:
         for handle in handles:
             handle.remove()
@@ -75,6 +76,25 @@ def recalibrate_batchnorm(model: nn.Module, batches: Sequence[Tensor]) -> int:
         layer.running_mean.copy_(mean)
         layer.running_var.copy_(variance)
     return len(layers)
+
+
+def _read(model: nn.Module, batches: Any, forward: Forward | None) -> CalibrationData:
+    try:
+        return CalibrationData(model, batches, forward)
+    except NoBatchesError:
+        raise UserError("no batches were given to re-estimate batch-norm statistics from") from None
+
+
+def _run(data: CalibrationData, index: int) -> None:
+    try:
+        data.run(index)
+    except UserError as error:
+        if "more than 1 value per channel" not in str(error.__cause__):
+            raise
+        raise UserError(
+            f"a batch of {data.size(index)} gives a batch-norm layer a single value per channel, "
+            "which has no variance; give batches of two images or more"
+        ) from None
 
 
 class _Totals:

@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import fields
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
@@ -12,51 +11,77 @@ from torch import Tensor, nn
 
 from sparsecnn.device import full_precision
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.calibration.gathering import gather
-from sparsecnn.pruning.layer import LayerSettings, describe, prune_layer
-from sparsecnn.pruning.layouts import check_layout
-from sparsecnn.pruning.patterns import parse_pattern
-from sparsecnn.pruning.problem import Companions, Method
-from sparsecnn.pruning.result import PruningResult
-from sparsecnn.pruning.selection import count_uses, find_layers, reasons_to_stay_dense
-from sparsecnn.pruning.state import evaluating, restored_on_error
-from sparsecnn.registry import resolve
+from sparsecnn.pruning.calibration.batches import CalibrationData
+from sparsecnn.pruning.calibration.gathering import (
+    Round,
+    Walks,
+    independent,
+    sequential,
+)
+from sparsecnn.pruning.calibration.moments import LayerMoments
+from sparsecnn.pruning.calibration.surroundings import Surroundings
+from sparsecnn.pruning.calibration.survey import Survey, survey
+from sparsecnn.pruning.calibration.trajectory import Passes
+from sparsecnn.pruning.layer import (
+    Pruned,
+    describe,
+    error_of,
+    solve_layer,
+    store_layer,
+)
+from sparsecnn.pruning.memory import MIB, SHARE, Budget, available, layer_need
+from sparsecnn.pruning.model.reparametrized import plain_weights
+from sparsecnn.pruning.model.weights import Weight, find_weights, require_values
+from sparsecnn.pruning.result import LayerReport, PruningResult
+from sparsecnn.pruning.selection import UNREACHED, as_patterns, reasons_to_stay_dense
+from sparsecnn.pruning.settings import Settings, read_settings
+from sparsecnn.pruning.state import TwoStates, evaluating, module_by_module
 
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
 
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+_NAMED = 5
+"""Layers that a warning names."""
 
 
 def prune(
     model: nn.Module,
-    calibration_batches: Sequence[Tensor],
+    calibration_batches: Iterable[Any],
     *,
     method: str = "sparsegpt",
     pattern: str = "2:4",
     layout: str = "channels",
     coverage: str = "all",
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     calibration: str | None = None,
     target: str | None = None,
     refit: bool | None = None,
     bias_correction: bool = False,
     damping: float = 0.01,
     precision: str = "float32",
-    memory_mb: float = 512,
+    memory_mb: float | None = None,
+    forward: Callable[[nn.Module, Any], object] | None = None,
     **options: Any,
 ) -> PruningResult:
-    """Prune the Conv2d and Linear layers of a model in place.
+    """Prune a model in place: the weights of its linear layers and convolutions.
+
+    What is pruned are parameters that nothing reads but `torch.nn.functional.linear`, `conv1d`,
+    `conv2d` or `conv3d`, as their weight, whatever module they belong to and whatever it does
+    before or after; one forward pass shows which. Every other weight stays as it is, and is listed
+    with the reason.
 
     Parameters
     ----------
     model
-        Called as ``model(batch)``. Its training flags, device, dtypes and memory formats stay
-        as they are; if anything is raised, so do its weights.
+        Its training flags, hooks, buffers, device, dtypes and memory formats stay as they are; if
+        anything is raised, so do its weights.
     calibration_batches
-        Input batches on the model's device. No label is used.
+        Any iterable of batches, read once; a single tensor is one batch. A batch is a tensor, a
+        tuple of inputs, or a mapping of keyword arguments. Of a pair the second element is dropped
+        if it is integer class labels, or if the model takes one input. Tensors are moved to the
+        model's device and, if floating, cast to its dtype.
     method
         A name of the registry of methods.
     pattern
@@ -68,7 +93,8 @@ def prune(
         ``all`` layers, ``skip_first_last`` in the order data passes through them, or
         ``hardware``: those whose shape sparse tensor cores accept.
     include, exclude
-        Shell-style patterns of layer names. Without `include` every layer is included.
+        Shell-style patterns of names of layers or of modules around them. Without `include` every
+        layer is included.
     calibration
         ``independent``: every layer's inputs come from the dense network. ``sequential``: from
         the network as pruned so far.
@@ -89,92 +115,191 @@ def prune(
     precision
         ``float32`` or ``float64``: dtype of the Hessians and all that is solved with them.
     memory_mb
-        Bound on the memory for unfolded inputs, in MiB.
+        Bound on the memory for Hessians, what is solved with them, and activations, in MiB; the
+        model, a copy of its weights and the batches come besides. None: three quarters of what is
+        free on the model's device. What does not fit is computed in parts, or again.
+    forward
+        Called as ``forward(model, batch)`` in the place of what is said of batches above.
     **options
         Settings of the method.
 
     Raises
     ------
     UserError
-        For a setting that does not exist or does not fit the model, a layer that no calibration
-        batch reaches, and inputs that are NaN or infinite.
+        For a setting that does not exist or does not fit the model, a model or batches that cannot
+        be used, a layer named by `include` that cannot be pruned, inputs that are NaN or infinite,
+        and Hessians that do not fit into memory.
     """
     started = time.perf_counter()
-    if not calibration_batches:
-        raise UserError("no calibration batches were given: at least one is needed")
-    if precision not in PRECISIONS:
-        raise UserError(f"unknown precision {precision!r}: choose float32 or float64")
-    if precision == "float64" and calibration_batches[0].device.type == "mps":
-        raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
-    if damping < 0:
-        raise UserError(f"damping must not be negative: {damping}")
-    check_layout(layout)
-    built = _build_method(method, options)
-    best: Companions = getattr(built, "companions", Companions())
-    calibration = best.calibration if calibration is None else calibration
-    if target is None:
-        target = best.target if calibration == "sequential" else "own"
-    settings = LayerSettings(
-        method=built,
-        pattern=parse_pattern(pattern),
+    _require_module(model)
+    require_values(model)
+    settings = read_settings(
+        method=method,
+        pattern=pattern,
         layout=layout,
-        damping=damping,
-        refit=best.refit if refit is None else refit,
+        calibration=calibration,
+        target=target,
+        refit=refit,
         bias_correction=bias_correction,
+        damping=damping,
+        precision=precision,
+        **options,
     )
-    found = find_layers(model, exclude)
-    uses = count_uses(model, calibration_batches[0], found)
-    layers = {name: found[name] for name in uses}
-    reasons = reasons_to_stay_dense(
-        layers,
-        pattern=settings.pattern,
-        layout=layout,
-        coverage=coverage,
-        include=include,
-        exclude=exclude,
-    )
-    chosen = {name: layer for name, layer in layers.items() if not reasons[name]}
-    _check_reached(chosen, uses)
-    reports = {
-        name: describe(name, layers[name], settings, reason) for name, reason in reasons.items()
-    }
-    masks = {}
-    with full_precision(), restored_on_error(chosen), evaluating(model):
-        gathered = gather(
-            model,
-            calibration_batches,
-            chosen,
-            uses=uses,
-            calibration=calibration,
-            target=target,
-            memory_mb=memory_mb,
-            dtype=PRECISIONS[precision],
+    data = CalibrationData(model, calibration_batches, forward)
+    if precision == "float64" and data.device and data.device.type == "mps":
+        raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
+    surroundings = Surroundings.here({p.device.type for p in model.parameters()})
+    with ExitStack() as stack:
+        for context in (full_precision(), surroundings.left(), evaluating(model)):
+            stack.enter_context(context)
+        stack.enter_context(module_by_module(model))
+        computed, ingredients = stack.enter_context(plain_weights(model))
+        weights = find_weights(model, computed, ingredients)
+        seen = survey(model, weights, lambda: data.run(0), surroundings)
+        reasons = reasons_to_stay_dense(
+            *(model, weights, seen),
+            pattern=settings.pattern,
+            layout=layout,
+            coverage=coverage,
+            include=as_patterns(include),
+            exclude=as_patterns(exclude),
         )
-        with closing(gathered):
-            reported = time.perf_counter()
-            for name, moments in gathered:
-                masks[name], reports[name] = prune_layer(name, layers[name], moments, settings)
-                if time.perf_counter() - reported > REPORT_SECONDS:
-                    reported = time.perf_counter()
-                    logger.info("pruned %d of %d layers, last %s", len(masks), len(chosen), name)
+        _warn_of_unreached(reasons)
+        reports = {
+            name: describe(weights[name], seen.usages.get(name), settings, reason)
+            for name, reason in reasons.items()
+        }
+        chosen = {name: weights[name] for name, reason in reasons.items() if not reason}
+        budget = _budget(chosen, seen, settings, memory_mb, data.device)
+        states = stack.enter_context(TwoStates(_changing(chosen, seen, settings)))
+        names = {id(weight.value): name for name, weight in chosen.items()}
+        walks = Walks(
+            Passes(data.run, surroundings, names),
+            Passes(data.run, surroundings, names, after=True),
+            len(data),
+            states,
+        )
+        rounds = (
+            independent(walks, budget.groups())
+            if settings.calibration == "independent"
+            else sequential(walks, seen, list(chosen), settings.target, budget.left())
+        )
+        masks = _prune_in_rounds(rounds, chosen, seen, settings, budget.chunk, reports)
+    total = sum(report.weights for report in reports.values())
+    for report in reports.values():
+        report.share = report.weights / total
     return PruningResult(masks, list(reports.values()), time.perf_counter() - started)
 
 
-def _build_method(name: str, options: dict[str, Any]) -> Method:
-    method = resolve("method", name)
-    allowed = [field.name for field in fields(method)]
-    for option in options:
-        if option not in allowed:
-            listed = f"it takes {', '.join(allowed)}" if allowed else "it takes none"
-            raise UserError(f"method {name!r} has no option {option!r}: {listed}")
-    built: Method = method(**options)
-    return built
+def _prune_in_rounds(
+    rounds: Generator[Round, None, None],
+    chosen: Mapping[str, Weight],
+    seen: Survey,
+    settings: Settings,
+    chunk: int,
+    reports: dict[str, LayerReport],
+) -> dict[str, Tensor]:
+    """Prune the chosen layers, each when its round comes; their masks, and their reports put in."""
+    masks: dict[str, Tensor] = {}
+    reported = time.perf_counter()
+    with closing(rounds):
+        for one in rounds:
+            for name, pruned in _solved(one, chosen, seen, settings, chunk):
+                masks[name], reports[name] = store_layer(
+                    chosen[name], seen.usages[name], pruned, settings
+                )
+                if time.perf_counter() - reported > REPORT_SECONDS:
+                    reported = time.perf_counter()
+                    logger.info("pruned %d of %d layers, last %s", len(masks), len(chosen), name)
+    return masks
 
 
-def _check_reached(layers: dict[str, Any], uses: dict[str, int]) -> None:
-    for name in layers:
-        if not uses[name]:
-            raise UserError(
-                f"layer {name!r} saw no calibration data: the model never calls it as a module; "
-                f"leave it out with exclude=[{name!r}]"
+def _solved(
+    one: Round, chosen: Mapping[str, Weight], seen: Survey, settings: Settings, chunk: int
+) -> Iterator[tuple[str, Pruned]]:
+    """The layers of a round, solved one after the other, with their errors."""
+    moments: dict[str, LayerMoments] = {}
+    if settings.needs != "nothing":
+        moments = {
+            name: LayerMoments(
+                name,
+                chosen[name].value,
+                chunk=chunk,
+                dtype=settings.dtype,
+                diagonal_only=settings.needs != "hessian",
             )
+            for name in one.names
+        }
+        one.feed(moments)
+    if settings.needs == "hessian":
+        for name in one.names:
+            yield name, solve_layer(chosen[name], seen.usages[name], moments.pop(name), settings)
+        return
+    solved = {
+        name: solve_layer(chosen[name], seen.usages[name], moments.get(name), settings)
+        for name in one.names
+    }
+    errors = {name: error_of(chosen[name], pruned, settings) for name, pruned in solved.items()}
+    one.feed(errors)
+    for name, pruned in solved.items():
+        pruned.report.relative_error = errors[name].relative()
+        pruned.report.samples = errors[name].count
+        yield name, pruned
+
+
+def _require_module(model: object) -> None:
+    """Raise `UserError`, with what to do, unless layers of the model can be changed one by one."""
+    kind = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            f"the model is a {kind}, whose operations cannot be seen or changed one by one: prune "
+            "the module that it was made from, then script or trace that"
+        )
+    if isinstance(model, torch.export.ExportedProgram):
+        raise UserError(
+            "the model is an ExportedProgram, which is fixed: prune the module that it was "
+            "exported from, then export that"
+        )
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model is a {kind}; it has to be a torch.nn.Module")
+
+
+def _warn_of_unreached(reasons: Mapping[str, str]) -> None:
+    names = [name for name, reason in reasons.items() if reason == UNREACHED]
+    if names:
+        shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        logger.warning(
+            "weights that the first calibration batch did not reach stay dense (%d): %s",
+            *(len(names), shown),
+        )
+
+
+def _changing(chosen: Mapping[str, Weight], seen: Survey, settings: Settings) -> list[Tensor]:
+    """The tensors that pruning changes."""
+    biases = [seen.usages[name].bias for name in chosen] if settings.bias_correction else []
+    return [
+        *(weight.value for weight in chosen.values()),
+        *(bias for bias in biases if bias is not None),
+    ]
+
+
+def _budget(
+    chosen: Mapping[str, Weight],
+    seen: Survey,
+    settings: Settings,
+    memory_mb: float | None,
+    device: torch.device | None,
+) -> Budget:
+    """What there is and what the chosen layers take; `UserError` if one does not fit."""
+    total = (
+        int(SHARE * available(device or torch.device("cpu")))
+        if memory_mb is None
+        else int(memory_mb * MIB)
+    )
+    needs = {
+        name: layer_need(settings, weight.value.shape, seen.usages[name].groups)
+        for name, weight in chosen.items()
+    }
+    budget = Budget(total, needs, given=memory_mb is not None)
+    budget.check({name: weight.value.shape[1:].numel() for name, weight in chosen.items()})
+    return budget

@@ -77,7 +77,14 @@ class Curvature:
 
 
 def damped(hessian: Tensor, damping: float) -> Tensor:
-    """H + damping * mean(diag H) * I, with the diagonal of dead columns set to the mean.
+    """H + D, a new matrix, with D as `added_by_damping` has it; H of shape (groups, n, n)."""
+    result = hessian.clone()
+    result.diagonal(dim1=-2, dim2=-1).add_(added_by_damping(hessian, damping))
+    return result
+
+
+def added_by_damping(hessian: Tensor, damping: float) -> Tensor:
+    """Diagonal of D = damping * mean(diag H) * I, with that mean besides for dead columns.
 
     A column is dead when its diagonal is zero: no input ever reached it, so nothing couples it
     to the others. The mean is over the live columns, which makes the result independent of the
@@ -87,14 +94,17 @@ def damped(hessian: Tensor, damping: float) -> Tensor:
     ----------
     hessian
         Shape (groups, columns, columns).
+
+    Returns
+    -------
+    Tensor
+        Shape (groups, columns).
     """
-    hessian = hessian.clone()
     diagonal = hessian.diagonal(dim1=-2, dim2=-1)
     live = diagonal > 0
     mean = diagonal.sum(-1, keepdim=True) / live.sum(-1, keepdim=True).clamp(min=1)
     mean = torch.where(mean > 0, mean, 1.0)
-    diagonal.copy_(torch.where(live, diagonal, mean) + damping * mean)
-    return hessian
+    return torch.where(live, 0.0, mean) + damping * mean
 
 
 def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:

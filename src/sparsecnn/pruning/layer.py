@@ -1,4 +1,4 @@
-"""Prune one layer from its moments and say what came of it."""
+"""Prune one layer from what is known of its data, and say what came of it."""
 
 import time
 from dataclasses import dataclass
@@ -8,47 +8,71 @@ from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import sum_in_float64
-from sparsecnn.pruning.calibration.moments import LayerMoments
+from sparsecnn.pruning.calibration.moments import LayerMoments, OutputError
+from sparsecnn.pruning.calibration.survey import Usage
 from sparsecnn.pruning.factor import Curvature, NoFactorError
-from sparsecnn.pruning.layouts import PrunableLayer, prunable_columns, to_matrix, to_weight
+from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
 from sparsecnn.pruning.leastsquares import refit, retargeted
-from sparsecnn.pruning.patterns import Pattern
-from sparsecnn.pruning.problem import Method, Problem, Solution
+from sparsecnn.pruning.model.weights import Weight
+from sparsecnn.pruning.problem import Problem, Solution
 from sparsecnn.pruning.result import LayerReport
+from sparsecnn.pruning.settings import Settings
+from sparsecnn.pruning.state import write
+
+_KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
+"""Of what is pruned, by dimensions of the weight."""
 
 
 @dataclass(frozen=True)
-class LayerSettings:
-    """What holds for every layer alike; see `sparsecnn.pruning.driver.prune`."""
+class Pruned:
+    """A layer that is solved and not yet changed."""
 
-    method: Method
-    pattern: Pattern
-    layout: str
-    damping: float
-    refit: bool
-    bias_correction: bool
+    original: Tensor
+    """The dense weight as a matrix, (groups, rows, columns)."""
+    solution: Solution
+    moments: LayerMoments | None
+    report: LayerReport
 
 
 @torch.no_grad()
-def prune_layer(
-    name: str, layer: PrunableLayer, moments: LayerMoments, settings: LayerSettings
-) -> tuple[Tensor, LayerReport]:
-    """Prune one layer in place; its mask (bool, the weight's shape) and its report."""
-    if layer.weight.is_cuda:  # what is still being gathered is not the solver's time
-        torch.cuda.synchronize(layer.weight.device)
+def solve_layer(
+    weight: Weight, usage: Usage, moments: LayerMoments | None, settings: Settings
+) -> Pruned:
+    """Solve for a layer's pruned weight; its relative error is known if the Hessian is."""
+    value = weight.value
+    if value.is_cuda:  # what is still being gathered is not the solver's time
+        torch.cuda.synchronize(value.device)
     started = time.perf_counter()
     layout = settings.layout
-    if not layer.weight.isfinite().all():
-        raise UserError(f"the weight of layer {name!r} holds NaN or infinite values")
-    hessian, cross = moments.hessian(layout), moments.cross(layout)
-    original = to_matrix(layer.weight, _groups(layer), layout).to(hessian.dtype, copy=True)
-    covered = prunable_columns(
-        original.shape[-1], layer.weight.shape[1], settings.pattern.group, layout
-    )
+    if not value.isfinite().all():
+        raise UserError(f"the weight of layer {weight.name!r} holds NaN or infinite values")
+    original = to_matrix(value, usage.groups, layout)
+    original = original.to(torch.promote_types(value.dtype, settings.dtype), copy=True)
+    covered = prunable_columns(original.shape[-1], value.shape[1], settings.pattern.group, layout)
+    report = describe(weight, usage, settings)
+    if moments is None or settings.needs != "hessian":
+        diagonal = moments.diagonal(layout) if moments and settings.needs == "diagonal" else None
+        problem = Problem(original, None, settings.pattern, covered, diagonal)
+        solution = settings.method.solve(problem)
+    else:
+        solution = _solve_with_hessian(weight.name, original, covered, moments, settings, report)
+    report.seconds = time.perf_counter() - started
+    return Pruned(original, solution, moments, report)
+
+
+def _solve_with_hessian(
+    name: str,
+    original: Tensor,
+    covered: int,
+    moments: LayerMoments,
+    settings: Settings,
+    report: LayerReport,
+) -> Solution:
+    hessian, cross = moments.hessian(settings.layout), moments.cross(settings.layout)
     curvature = Curvature(hessian, settings.damping)
     try:
-        weight = original if cross is None else retargeted(original, cross, curvature)
-        problem = Problem(weight, curvature, settings.pattern, covered)
+        wanted = original if cross is None else retargeted(original, cross, curvature)
+        problem = Problem(wanted, curvature, settings.pattern, covered)
         solution = settings.method.solve(problem)
         if settings.refit:
             solution = refit(problem, solution)
@@ -57,11 +81,7 @@ def prune_layer(
             f"layer {name!r}: {error}; raise damping (now {settings.damping:g}), use precision "
             "float64, or leave the layer out with exclude"
         ) from None
-    _store(layer, moments, original, solution, settings)
-    mask = to_weight(solution.mask, layer.weight.shape, layout).contiguous()
-    report = describe(name, layer, settings)
     report.relative_error = _relative_error(original, solution.weight, hessian, cross, moments)
-    report.samples = moments.count
     report.damping, notes = solution.damping, list(solution.notes)
     if curvature.factored:
         report.damping = curvature.factor.damping
@@ -69,45 +89,75 @@ def prune_layer(
     if moments.count < hessian.shape[-1]:
         notes.append(f"rank-deficient: {moments.count} samples for {hessian.shape[-1]} columns")
     report.notes = "; ".join(notes)
-    report.seconds = time.perf_counter() - started
-    return mask, report
+    report.samples = moments.count
+    return solution
+
+
+def error_of(weight: Weight, pruned: Pruned, settings: Settings) -> OutputError:
+    """What measures the error of a solved layer on its inputs."""
+    shape, layout = weight.value.shape, settings.layout
+    return OutputError(
+        weight.name,
+        to_weight(pruned.original, shape, layout),
+        to_weight(pruned.solution.weight, shape, layout),
+    )
+
+
+@torch.no_grad()
+def store_layer(
+    weight: Weight, usage: Usage, pruned: Pruned, settings: Settings
+) -> tuple[Tensor, LayerReport]:
+    """Put a solved layer in place; its mask (bool, the weight's shape) and its report."""
+    value, report, layout = weight.value, pruned.report, settings.layout
+    matrix = pruned.solution.weight
+    if settings.bias_correction and pruned.moments and usage.bias is not None:
+        change = pruned.moments.mean_output_change(pruned.original, matrix, layout)
+        write(usage.bias, usage.bias + change)
+    elif settings.bias_correction:
+        report.notes = "; ".join(filter(None, (report.notes, "no bias of its own to correct")))
+    write(value, to_weight(matrix, value.shape, layout))
+    report.sparsity = _zeros(value)
+    return to_weight(pruned.solution.mask, value.shape, layout).contiguous(), report
 
 
 def describe(
-    name: str, layer: PrunableLayer, settings: LayerSettings, reason: str = ""
+    weight: Weight, usage: Usage | None, settings: Settings, reason: str = ""
 ) -> LayerReport:
     """The report of a layer as it now is; with a reason, of one that stays dense."""
-    height, width = layer.kernel_size if isinstance(layer, nn.Conv2d) else (1, 1)
+    value = weight.value
+    groups = usage.groups if usage and usage.calls else getattr(weight.module, "groups", 1)
+    kind = _kind(weight, usage)
+    kernel = value.shape[2:] if kind.startswith("conv") else [1, 1] if kind == "linear" else []
     return LayerReport(
-        layer=name,
-        kind="conv2d" if isinstance(layer, nn.Conv2d) else "linear",
-        out_channels=layer.weight.shape[0],
-        in_channels=layer.weight.shape[1] * _groups(layer),
-        kernel=f"{height}x{width}",
-        groups=_groups(layer),
+        layer=weight.layer,
+        tensor=weight.tensor,
+        kind=kind,
+        out_channels=value.shape[0],
+        in_channels=value.shape[1] * groups,
+        kernel="x".join(str(size) for size in kernel),
+        groups=groups,
+        weights=value.numel(),
+        share=0.0,
         status="dense" if reason else "pruned",
         reason=reason,
         pattern="" if reason else str(settings.pattern),
         layout="" if reason else settings.layout,
-        sparsity=int((layer.weight == 0).sum()) / layer.weight.numel(),
+        sparsity=_zeros(value),
     )
 
 
-def _groups(layer: PrunableLayer) -> int:
-    return layer.groups if isinstance(layer, nn.Conv2d) else 1
+def _kind(weight: Weight, usage: Usage | None) -> str:
+    if usage and usage.calls:
+        return _KINDS[weight.value.dim()]
+    for kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        if isinstance(weight.module, kind):
+            return kind.__name__.lower()
+    return type(weight.module).__name__.lower()
 
 
-def _store(
-    layer: PrunableLayer,
-    moments: LayerMoments,
-    original: Tensor,
-    solution: Solution,
-    settings: LayerSettings,
-) -> None:
-    if settings.bias_correction and layer.bias is not None:
-        change = moments.mean_output_change(original, solution.weight, settings.layout)
-        layer.bias.add_(change)
-    layer.weight.copy_(to_weight(solution.weight, layer.weight.shape, settings.layout))
+def _zeros(value: Tensor) -> float:
+    value = value if value.layout == torch.strided else value.to_dense()
+    return int((value == 0).sum()) / value.numel() if value.numel() else 0.0
 
 
 def _relative_error(

@@ -12,14 +12,11 @@ For a linear layer the two differ in nothing but `prunable_columns`.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparsecnn.errors import UserError
 
 LAYOUTS = ("channels", "flattened")
-
-PrunableLayer = nn.Conv2d | nn.Linear
-"""The layers whose weight is such a matrix."""
 
 
 def check_layout(layout: str) -> None:
@@ -34,23 +31,23 @@ def to_matrix(weight: Tensor, groups: int, layout: str) -> Tensor:
     Parameters
     ----------
     weight
-        Shape (out, in / groups, kernel height, kernel width), or (out, in) of a linear layer.
+        Shape (out, in / groups, *kernel) of a convolution, or (out, in) of a linear layer.
 
     Returns
     -------
     Tensor
         Shape (groups, out / groups, columns); may share memory with `weight`.
     """
-    if weight.dim() == 4 and layout == "channels":
-        weight = weight.permute(0, 2, 3, 1)
+    if layout == "channels":
+        weight = weight.movedim(1, -1)
     return weight.reshape(groups, weight.shape[0] // groups, -1)
 
 
 def to_weight(matrix: Tensor, shape: torch.Size, layout: str) -> Tensor:
     """The weight of the given shape whose canonical matrix is `matrix`; undoes `to_matrix`."""
-    if len(shape) == 4 and layout == "channels":
-        out, channels, height, width = shape
-        return matrix.reshape(out, height, width, channels).permute(0, 3, 1, 2)
+    if layout == "channels":
+        out, channels, *kernel = shape
+        return matrix.reshape(out, *kernel, channels).movedim(-1, 1)
     return matrix.reshape(shape)
 
 

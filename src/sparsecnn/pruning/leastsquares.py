@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sparsecnn.pruning.factor import Curvature, damped
+from sparsecnn.pruning.factor import Curvature, added_by_damping
 from sparsecnn.pruning.problem import Problem, Solution
 
 _MAX_STEPS = 300
@@ -48,33 +48,40 @@ def refit(problem: Problem, solution: Solution) -> Solution:
         Exact to a relative residual of `_TOLERANCE`.
     """
     curvature = problem.curvature
-    hessian = damped(curvature.hessian, curvature.factor.damping)
+    hessian = curvature.hessian
+    added = added_by_damping(hessian, curvature.factor.damping)
     mask = solution.mask & ~curvature.dead
     weight = problem.weight.masked_fill(curvature.dead, 0)
-    result, residual = _conjugate_gradients(
-        hessian, (weight @ hessian).mul_(mask), solution.weight * mask, mask
-    )
+    right = _times(weight, hessian, added).mul_(mask)
+    result, residual = _conjugate_gradients(hessian, added, right, solution.weight * mask, mask)
     for group, row in (residual > _TOLERANCE[hessian.dtype]).nonzero().tolist():
         kept = mask[group, row]
-        system, right = hessian[group][kept][:, kept], weight[group, row] @ hessian[group][:, kept]
-        best = torch.cholesky_solve(right.unsqueeze(-1), torch.linalg.cholesky(system))
+        system, wanted = hessian[group][kept][:, kept], right[group, row, kept]
+        system.diagonal().add_(added[group, kept])
+        best = torch.cholesky_solve(wanted.unsqueeze(-1), torch.linalg.cholesky(system))
         result[group, row, kept] = best.squeeze(-1)
     return replace(solution, weight=result)
 
 
-def _conjugate_gradients(
-    hessian: Tensor, right: Tensor, start: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Solve x H = right within the mask of each row; x and the relative residual per row.
+def _times(left: Tensor, hessian: Tensor, added: Tensor) -> Tensor:
+    """The product with H + D, D a diagonal: a damped H would be one more matrix."""
+    return torch.addcmul(left @ hessian, left, added.unsqueeze(-2))
 
-    Hestenes and Stiefel (1952). All of shape (groups, rows, columns), zero outside the mask.
-    Rows that have converged drop out, a fifth of the rest at a time.
+
+def _conjugate_gradients(
+    hessian: Tensor, added: Tensor, right: Tensor, start: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Solve x (H + D) = right within the mask of each row; x and the relative residual per row.
+
+    Hestenes and Stiefel (1952). D is diagonal, `added` its entries, (groups, columns); all but that
+    and H of shape (groups, rows, columns), zero outside the mask. Rows that have converged drop
+    out, a fifth of the rest at a time.
     """
-    inverse = 1 / hessian.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+    inverse = 1 / (hessian.diagonal(dim1=-2, dim2=-1) + added).unsqueeze(-2)
     tolerance, tiny = _TOLERANCE[right.dtype], torch.finfo(right.dtype).tiny
     result, reached = start.clone(), torch.zeros_like(right[..., 0])
     rows = torch.arange(right.shape[1], device=right.device)
-    solution, residual = start, right - (start @ hessian).mul_(mask)
+    solution, residual = start, right - _times(start, hessian, added).mul_(mask)
     direction = residual * inverse
     product = (residual * direction).sum(-1, keepdim=True)
     scale = (right.square() * inverse).sum(-1, keepdim=True).clamp(min=tiny)
@@ -89,7 +96,7 @@ def _conjugate_gradients(
             solution, residual, direction, product, scale, mask = (
                 part[:, active] for part in (solution, residual, direction, product, scale, mask)
             )
-        image = (direction @ hessian).mul_(mask)
+        image = _times(direction, hessian, added).mul_(mask)
         length = _ratio(product, (direction * image).sum(-1, keepdim=True))
         solution = solution + length * direction
         residual = residual - length * image

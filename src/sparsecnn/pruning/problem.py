@@ -8,6 +8,9 @@ from torch import Tensor
 from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.patterns import Pattern
 
+MATRICES = 2.5
+"""Of the Hessian's size that there are at once where a method factors it: both, and a part."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -15,17 +18,32 @@ class Problem:
 
     weight: Tensor
     """The weight to come close to: shape (groups, rows, columns), float32 or float64."""
-    curvature: Curvature
-    """Hessian of the error, of the same dtype."""
+    known: Curvature | None
+    """Hessian of the error, of the same dtype; None unless the method needs it."""
     pattern: Pattern
     prunable: int
     """Leading columns that the pattern covers; the others stay dense."""
+    own_diagonal: Tensor | None = None
+    """Diagonal of the Hessian where that is all that is known, shape (groups, columns)."""
+
+    @property
+    def curvature(self) -> Curvature:
+        """The Hessian, for methods that need it."""
+        assert self.known is not None, "the method does not say that it needs the Hessian"
+        return self.known
+
+    @property
+    def diagonal(self) -> Tensor:
+        """Diagonal of the Hessian, shape (groups, columns), for methods that need it."""
+        if self.own_diagonal is not None:
+            return self.own_diagonal
+        return self.curvature.hessian.diagonal(dim1=-2, dim2=-1)
 
     def permuted(self, order: Tensor) -> "Problem":
         """The same problem with its columns in another order, int64 (columns,)."""
         hessian = self.curvature.hessian[:, order][:, :, order]
         curvature = Curvature(hessian, self.curvature.damping)
-        return replace(self, weight=self.weight[..., order], curvature=curvature)
+        return replace(self, weight=self.weight[..., order], known=curvature)
 
 
 @dataclass(frozen=True)
@@ -54,8 +72,9 @@ class Companions:
 class Method(Protocol):
     """A pruning method: a frozen dataclass whose fields are its options.
 
-    One that is best combined with more than it says in `Companions()` has a class attribute
-    `companions`.
+    Class attributes say what differs from most: `needs`, where it is not the Hessian but
+    ``nothing`` of the data, or the ``diagonal``; `matrices`, where it takes other than `MATRICES`;
+    `companions`, where it is best combined with more than `Companions()`.
     """
 
     def solve(self, problem: Problem) -> Solution:

@@ -1,6 +1,6 @@
 """What pruning a model reports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -11,13 +11,19 @@ class LayerReport:
 
     layer: str
     """Dotted name of the module."""
+    tensor: str
+    """Name of the weight in it, mostly ``weight``."""
     kind: str
-    """conv2d or linear."""
+    """linear, conv1d, conv2d or conv3d; else the module's class in lower case."""
     out_channels: int
     in_channels: int
     kernel: str
     """Height x width, "1x1" for a linear layer."""
     groups: int
+    weights: int
+    """Number of elements."""
+    share: float
+    """Of all weights of the model."""
     status: str
     """pruned or dense."""
     reason: str
@@ -33,7 +39,7 @@ class LayerReport:
     seconds: float = 0.0
     """Time to solve the layer, without gathering its Hessian."""
     samples: int = 0
-    """Input rows that the Hessian was gathered from."""
+    """Input rows that were gathered from."""
     notes: str = ""
     """What had to be done to keep the numbers sound."""
 
@@ -42,9 +48,16 @@ class LayerReport:
 class PruningResult:
     """Masks and measurements of one call of `prune`."""
 
-    masks: dict[str, Tensor]
-    """bool, the shape of the layer's weight, True where it is kept; by name of pruned layer."""
+    masks: dict[str, Tensor] = field(repr=False)
+    """bool, the shape of the layer's weight, True where it is kept; by name of pruned layer, with
+    the tensor's name behind a dot where that is not ``weight``."""
     layers: list[LayerReport]
-    """Every Conv2d and Linear of the model, in the order data reaches them."""
+    """Every weight of the model (parameters of two dimensions or more, whatever module owns them),
+    in the order data reaches them; those that none reached come last."""
     seconds: float
     """Elapsed time of the whole call."""
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of zeros among all weights of the model, those of dense layers included."""
+        return sum(layer.sparsity * layer.share for layer in self.layers)

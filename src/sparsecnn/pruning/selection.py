@@ -1,87 +1,31 @@
-"""Which layers of a model are pruned, and why the others are not."""
+"""Which weights of a model are pruned, and why the others are not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import nn
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.layouts import PrunableLayer, prunable_columns
+from sparsecnn.pruning.calibration.survey import Survey, Usage
+from sparsecnn.pruning.layouts import prunable_columns
+from sparsecnn.pruning.model.weights import Weight
 from sparsecnn.pruning.patterns import Pattern
-from sparsecnn.pruning.state import evaluating
 
 COVERAGES = ("all", "skip_first_last", "hardware")
 
-
-def find_layers(model: nn.Module, exclude: Sequence[str]) -> dict[str, PrunableLayer]:
-    """Every Conv2d and Linear by dotted name, in module order.
-
-    Raises `UserError` if there is none, or if one is not excluded by name that is a convolution of
-    another kind (transposed, 1-D, 3-D), shares its weight with another, or computes it from other
-    tensors (weight normalisation and other parametrizations), so that zeros would not stay.
-    """
-    layers: dict[str, PrunableLayer] = {}
-    owners: dict[int, str] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            if module._parameters.get("weight") is None:
-                if not _matches(name, exclude):
-                    raise UserError(
-                        f"layer {name!r} computes its weight from other tensors (as weight_norm "
-                        "does), so pruned weights would not stay: make it a plain parameter first "
-                        "(torch.nn.utils.parametrize.remove_parametrizations), or leave the layer "
-                        f"out with exclude=[{name!r}]"
-                    )
-                layers[name] = module
-                continue
-            first = owners.setdefault(id(module.weight), name)
-            if first != name and not _matches(name, exclude):
-                raise UserError(
-                    f"layers {first!r} and {name!r} share one weight, so they cannot be pruned "
-                    f"apart: leave both out with exclude=[{first!r}, {name!r}]"
-                )
-            layers[name] = module
-        elif isinstance(module, _ConvNd) and not _matches(name, exclude):
-            raise UserError(
-                f"layer {name!r} is a {type(module).__name__}, which cannot be pruned (only "
-                f"Conv2d and Linear can): leave it out with exclude=[{name!r}]"
-            )
-    for pattern in exclude:
-        if not any(fnmatchcase(name, pattern) for name, _ in model.named_modules()):
-            raise UserError(
-                f"exclude={pattern!r} matches no module: the layers are {', '.join(layers)}"
-            )
-    if not layers:
-        raise UserError("the model has no Conv2d or Linear layer to prune")
-    return layers
+UNREACHED = "the first calibration batch did not reach it"
+"""Of a weight that nothing read."""
 
 
-def count_uses(model: nn.Module, batch: Tensor, layers: dict[str, PrunableLayer]) -> dict[str, int]:
-    """How often a forward pass uses each layer, in the order in which data reaches them.
-
-    Layers that it never reaches come last, with 0.
-    """
-    uses: dict[str, int] = {}
-
-    def count(name: str) -> None:
-        uses[name] = uses.get(name, 0) + 1
-
-    handles = [
-        layer.register_forward_pre_hook(lambda *_, name=name: count(name))
-        for name, layer in layers.items()
-    ]
-    try:
-        with evaluating(model):
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return uses | {name: 0 for name in layers if name not in uses}
+def as_patterns(value: str | Sequence[str]) -> list[str]:
+    """Patterns of names as a list; a single one may be given without."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def reasons_to_stay_dense(
-    layers: dict[str, PrunableLayer],
+    model: nn.Module,
+    weights: Mapping[str, Weight],
+    seen: Survey,
     *,
     pattern: Pattern,
     layout: str,
@@ -89,26 +33,45 @@ def reasons_to_stay_dense(
     include: Sequence[str],
     exclude: Sequence[str],
 ) -> dict[str, str]:
-    """For each layer (given in data order) why it stays dense; empty text if it is pruned."""
-    _check_names(layers, coverage, include, exclude)
-    names = list(layers)
+    """For each weight, in data order, why it stays dense; empty text if it is pruned.
+
+    A pattern of `include` or `exclude` that matches a module stands for all that is in it.
+
+    Raises
+    ------
+    UserError
+        For a pattern that matches nothing, one of `include` that matches nothing that can be pruned
+        whatever its shape, and a model without such weights.
+    """
+    _check_names(model, weights, coverage, include, exclude)
+    problems = {name: _problem(one, seen.usages.get(name)) for name, one in weights.items()}
+    able = [name for name in seen.usages if not problems[name]]
+    _check_able(weights, problems, include)
     reasons = {}
-    for name, layer in layers.items():
-        if _matches(name, exclude) or (include and not _matches(name, include)):
+    for name in (*seen.usages, *(name for name in weights if name not in seen.usages)):
+        weight = weights[name]
+        if _matches(weight, exclude):
             reasons[name] = "excluded by name"
-        elif coverage == "skip_first_last" and name in (names[0], names[-1]):
-            reasons[name] = "first layer" if name == names[0] else "last layer"
+        elif problems[name]:
+            reasons[name] = problems[name]
+        elif include and not _matches(weight, include):
+            reasons[name] = "excluded by name"
+        elif coverage == "skip_first_last" and name in (able[0], able[-1]):
+            reasons[name] = "first layer" if name == able[0] else "last layer"
         else:
-            reasons[name] = _misfit(layer, pattern, layout)
+            reasons[name] = _misfit(weight, pattern, layout)
             if coverage == "hardware" and not reasons[name]:
-                reasons[name] = _hardware_misfit(layer)
+                reasons[name] = _hardware_misfit(weight, seen.usages[name].groups)
     return reasons
 
 
-def _hardware_misfit(layer: PrunableLayer) -> str:
+def _problem(weight: Weight, usage: Usage | None) -> str:
+    return weight.problem or (usage.problem if usage else UNREACHED)
+
+
+def _hardware_misfit(weight: Weight, groups: int) -> str:
     """Shapes that sparse tensor cores take: rows in multiples of 8, channels of 16."""
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    rows, channels = layer.weight.shape[0] // groups, layer.weight.shape[1]
+    rows, channels = weight.value.shape[0] // groups, weight.value.shape[1]
     if rows % 8 == 0 and channels % 16 == 0:
         return ""
     return (
@@ -117,8 +80,8 @@ def _hardware_misfit(layer: PrunableLayer) -> str:
     )
 
 
-def _misfit(layer: PrunableLayer, pattern: Pattern, layout: str) -> str:
-    channels, columns = layer.weight.shape[1], layer.weight[0].numel()
+def _misfit(weight: Weight, pattern: Pattern, layout: str) -> str:
+    channels, columns = weight.value.shape[1], weight.value.shape[1:].numel()
     if prunable_columns(columns, channels, pattern.group, layout):
         return ""
     if layout == "channels":
@@ -127,19 +90,49 @@ def _misfit(layer: PrunableLayer, pattern: Pattern, layout: str) -> str:
 
 
 def _check_names(
-    layers: dict[str, PrunableLayer],
+    model: nn.Module,
+    weights: Mapping[str, Weight],
     coverage: str,
     include: Sequence[str],
     exclude: Sequence[str],
 ) -> None:
     if coverage not in COVERAGES:
         raise UserError(f"unknown coverage {coverage!r}: choose one of {', '.join(COVERAGES)}")
-    for wanted in include:
-        if not any(fnmatchcase(name, wanted) for name in layers):
+    for pattern in exclude:
+        modules = any(fnmatchcase(name, pattern) for name, _ in model.named_modules())
+        if not modules and not any(_matches(one, [pattern]) for one in weights.values()):
             raise UserError(
-                f"include={wanted!r} matches no layer: the layers are {', '.join(layers)}"
+                f"exclude={pattern!r} matches no module: the layers are {', '.join(weights)}"
+            )
+    for pattern in include:
+        if not any(_matches(one, [pattern]) for one in weights.values()):
+            raise UserError(
+                f"include={pattern!r} matches no layer: the layers are {', '.join(weights)}"
             )
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _check_able(
+    weights: Mapping[str, Weight],
+    problems: Mapping[str, str],
+    include: Sequence[str],
+) -> None:
+    for pattern in include:
+        named = [name for name, one in weights.items() if _matches(one, [pattern])]
+        if all(problems[name] for name in named):
+            raise UserError(
+                f"include={pattern!r}: the weight of layer {named[0]!r} cannot be pruned: "
+                f"{problems[named[0]]}"
+            )
+    if all(problems.values()):
+        why = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in problems.items())
+        raise UserError(
+            "the model has no Conv2d, Linear or like layer to prune" + (f" ({why})" if why else "")
+        )
+
+
+def _matches(weight: Weight, patterns: Sequence[str]) -> bool:
+    parts = weight.name.split(".")
+    names = [".".join(parts[: count + 1]) for count in range(len(parts))]
+    return any(
+        fnmatchcase(name, pattern) for pattern in patterns for name in (*names, *weight.others)
+    )

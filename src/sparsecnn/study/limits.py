@@ -21,7 +21,8 @@ AUGMENTATION = ("crop_padding", "cutout")
 """Settings of a recipe that images limit."""
 PRUNING = (
     *("method", "pattern", "layout", "coverage", "include", "exclude"),
-    *("bn_recalibration", "precision", "calibration", "refit", "column_order"),
+    *("bn_recalibration", "bias_correction", "precision", "calibration", "target", "refit"),
+    "column_order",
 )
 """Settings of a variant that images, networks and memory limit."""
 

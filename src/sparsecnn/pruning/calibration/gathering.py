@@ -1,53 +1,48 @@
-"""Gather the moments of every layer: from the dense network, or from the network as it shrinks."""
+"""Show the uses of each weight to what is solved from them: dense, or in the network as pruned."""
 
-import copy
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.calibration.moments import LayerMoments
-from sparsecnn.pruning.calibration.trajectory import paused_passes
-from sparsecnn.pruning.layouts import PrunableLayer
+from sparsecnn.pruning.calibration.moments import Consumer
+from sparsecnn.pruning.calibration.survey import Survey
+from sparsecnn.pruning.calibration.trajectory import Passes, Stop, Trips
+from sparsecnn.pruning.state import TwoStates
 
 CALIBRATIONS = ("independent", "sequential")
 TARGETS = ("own", "dense")
 
-Gathered = Generator[tuple[str, LayerMoments], None, None]
+Feed = Callable[[Mapping[str, Consumer]], None]
 
 
-def gather(
-    model: nn.Module,
-    batches: Sequence[Tensor],
-    layers: Mapping[str, PrunableLayer],
-    *,
-    uses: Mapping[str, int],
-    calibration: str,
-    target: str,
-    memory_mb: float,
-    dtype: torch.dtype,
-) -> Gathered:
-    """Yield each layer's name and moments, in data order; the caller prunes it in between.
+@dataclass(frozen=True)
+class Round:
+    """Weights to prune next, all from the same data."""
 
-    Parameters
-    ----------
-    layers
-        The layers to gather for, in data order.
-    uses
-        How often one forward pass calls each layer.
-    calibration
-        ``independent``: all inputs come from the dense network. ``sequential``: each layer's
-        inputs come from the network as pruned so far; all batches are walked through the
-        network together, so this costs one forward pass. After a layer that is used more than
-        once the walk starts again from the inputs.
-    target
-        What a layer shall reconstruct: its ``own`` outputs on the inputs it gets, or the outputs
-        it has in the ``dense`` network, which lets it correct the errors of earlier layers
-        (sequential calibration only; walks a copy of the dense network alongside).
+    names: list[str]
+    feed: Feed
+    """Shows each consumer, by name of weight, all calls of it; as often as it is called."""
+
+
+@dataclass(frozen=True)
+class Walks:
+    """How the network is walked through.
+
+    `before` pauses before the uses of the chosen weights, `after` after them, for what the dense
+    network has there. `count` is the number of batches, and `states` puts the dense network in the
+    place of the one pruned so far.
     """
+
+    before: Passes
+    after: Passes
+    count: int
+    states: TwoStates
+
+
+def check_calibration(calibration: str, target: str) -> None:
+    """Raise `UserError` for what does not exist or does not go together."""
     if calibration not in CALIBRATIONS:
         raise UserError(
             f"unknown calibration {calibration!r}: choose one of {', '.join(CALIBRATIONS)}"
@@ -57,80 +52,92 @@ def gather(
     if target == "dense" and calibration != "sequential":
         raise UserError("target 'dense' differs from 'own' only with calibration 'sequential'")
 
-    def start(name: str) -> LayerMoments:
-        return LayerMoments(name, layers[name], memory_mb, dtype)
 
-    if calibration == "independent":
-        return _independent(model, batches, layers, start)
-    dense = copy.deepcopy(model) if target == "dense" else None
-    return _sequential(model, dense, batches, layers, uses, start)
+def independent(walks: Walks, groups: Sequence[list[str]]) -> Generator[Round, None, None]:
+    """Rounds whose inputs all come from the dense network; a round for each group of names.
 
+    Every feeding costs a forward pass of all batches, one after the other.
+    """
 
-def _independent(
-    model: nn.Module,
-    batches: Sequence[Tensor],
-    layers: Mapping[str, PrunableLayer],
-    start: Any,
-) -> Gathered:
-    moments: dict[str, LayerMoments] = {name: start(name) for name in layers}
+    def feed(consumers: Mapping[str, Consumer]) -> None:
+        for index in range(walks.count if consumers else 0):
+            with walks.states.dense(), closing(walks.before.stops(index)) as stops:
+                for stop in stops:
+                    if stop.name in consumers:
+                        consumers[stop.name].add(stop.call)
 
-    def hook(name: str) -> Any:
-        return lambda _, args, kwargs: moments[name].add(args[0] if args else kwargs["input"])
-
-    with ExitStack() as stack:
-        for name, layer in layers.items():
-            handle = layer.register_forward_pre_hook(hook(name), with_kwargs=True)
-            stack.callback(handle.remove)
-        for batch in batches:
-            model(batch)
-    for name in layers:
-        yield name, moments.pop(name)
+    for names in groups:
+        yield Round(names, feed)
 
 
-def _sequential(
-    model: nn.Module,
-    dense: nn.Module | None,
-    batches: Sequence[Tensor],
-    layers: Mapping[str, PrunableLayer],
-    uses: Mapping[str, int],
-    start: Any,
-) -> Gathered:
-    remaining = dict(layers)
-    while remaining:
-        yield from _walk(model, dense, batches, remaining, uses, start)
+def sequential(
+    walks: Walks, survey: Survey, names: Sequence[str], target: str, bounds: Mapping[str, float]
+) -> Generator[Round, None, None]:
+    """A round for each weight, whose inputs come from the network as pruned so far.
+
+    All batches are walked through the network together, so that the whole costs one forward pass.
+    A weight that is used more than once is pruned after its last use. The passes of those batches
+    whose activations would take more than `bounds` says for a weight, in bytes, are dropped and
+    begin again from the batch at the next weight.
+
+    Parameters
+    ----------
+    target
+        What a layer shall reconstruct: its ``own`` outputs on the inputs it gets, or the outputs
+        it has in the ``dense`` network, which lets it correct the errors of earlier layers (a
+        second pass, through the dense network, alongside).
+    """
+    positions = survey.positions(dict.fromkeys(names))
+    with closing(Trips(walks.before)) as pruned, closing(Trips(walks.after)) as dense:
+        for name in sorted(names, key=lambda name: positions[name][-1]):
+            places = positions[name]
+            show = partial(_show, name, places, pruned, dense if target == "dense" else None, walks)
+
+            def feed(
+                consumers: Mapping[str, Consumer],
+                show: Callable[[int, Consumer], None] = show,
+                bound: float = bounds[name],
+                name: str = name,
+            ) -> None:
+                held = 0
+                for index in range(walks.count):
+                    show(index, consumers[name])
+                    own = pruned.held_bytes(index) + dense.held_bytes(index)
+                    if held + own > bound:
+                        pruned.drop(index)
+                        dense.drop(index)
+                    else:
+                        held += own
+
+            yield Round([name], feed)
+            if len(places) > 1:  # the passes went through its earlier uses when it was dense
+                pruned.close()
 
 
-def _walk(
-    model: nn.Module,
-    dense: nn.Module | None,
-    batches: Sequence[Tensor],
-    remaining: dict[str, PrunableLayer],
-    uses: Mapping[str, int],
-    start: Any,
-) -> Gathered:
-    """Go through the network until its end or the last use of a layer used more than once."""
-    seen: dict[str, int] = {}
-    moments: dict[str, LayerMoments] = {}
-    with ExitStack() as stack:
-        pauses = stack.enter_context(paused_passes(model, batches, dict(remaining)))
-        wanted = None
-        if dense is not None:
-            twins = {name: dense.get_submodule(name) for name in remaining}
-            wanted = stack.enter_context(paused_passes(dense, batches, twins, after=True))
-        for stops in pauses:
-            outputs = [None] * len(stops) if wanted is None else [s[1] for s in next(wanted)]
-            name = stops[0][0]
-            if any(stop[0] != name for stop in stops):
-                raise UserError(
-                    f"one batch reached layer {name!r} while another was elsewhere: such a model "
-                    "needs calibration 'independent'"
-                )
-            collected = moments.setdefault(name, start(name))
-            for (_, inputs), output in zip(stops, outputs, strict=True):
-                collected.add(inputs, output)
-            seen[name] = seen.get(name, 0) + 1
-            if seen[name] == uses[name]:
-                del remaining[name]
-                yield name, moments.pop(name)
-                if uses[name] > 1:
-                    return
+def _show(
+    name: str,
+    places: list[int],
+    pruned: Trips,
+    dense: Trips | None,
+    walks: Walks,
+    index: int,
+    consumer: Consumer,
+) -> None:
+    """Show all uses of a weight in one batch."""
+    for place in places:
+        stop = _same_place(pruned.at(index, place), name)
+        if dense is None:
+            consumer.add(stop.call)
+            continue
+        with walks.states.dense():
+            wanted = _same_place(dense.at(index, place), name)
+        consumer.add(stop.call, wanted.outcome)
+
+
+def _same_place(stop: Stop | None, name: str) -> Stop:
+    if stop is None or stop.name != name:
+        raise UserError(
+            f"one batch reached layer {name!r} while another was elsewhere: such a model "
+            "needs calibration 'independent'"
+        )
+    return stop

@@ -1,26 +1,26 @@
-"""What a layer multiplies its weight with, as rows of a matrix, in bounded memory."""
+"""What a weight is multiplied with, as rows of a matrix, in bounded memory."""
 
 from collections.abc import Iterator
+from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from sparsecnn.pruning.layouts import PrunableLayer
+from sparsecnn.pruning.calibration.calls import Call, Convolution, pad_sides
 
 
 def input_rows(
-    layer: PrunableLayer, inputs: Tensor, outputs: Tensor | None, max_bytes: int
+    call: Call, outputs: Tensor | None, max_bytes: int
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield the rows x for which the layer computes W x + b, a chunk at a time.
+    """Yield the rows x for which the operation computes W x + b, a chunk at a time.
 
     Parameters
     ----------
-    inputs
-        What the layer is called with: (N, C, H, W) or (C, H, W) for a convolution,
-        (..., in_features) for a linear layer. Any floating dtype.
+    call
+        Its inputs are of any floating dtype.
     outputs
-        What the layer returned, or another tensor of that shape to be cut up alike.
+        What it returned, or another tensor of that shape to be cut up alike.
     max_bytes
         Bound on the memory of one chunk of inputs (one row of output pixels is always taken).
 
@@ -32,8 +32,9 @@ def input_rows(
     output_rows
         Shape (groups, n, out / groups), of the same dtype; None without `outputs`.
     """
+    inputs, convolution = call.inputs, call.convolution
     dtype = torch.promote_types(inputs.dtype, torch.float32)
-    if isinstance(layer, nn.Linear):
+    if convolution is None:
         rows = inputs.reshape(-1, inputs.shape[-1])
         out = None if outputs is None else outputs.reshape(len(rows), -1)
         step = max(1, max_bytes // (rows.shape[1] * dtype.itemsize))
@@ -41,81 +42,86 @@ def input_rows(
             part = slice(start, start + step)
             yield rows[None, part].to(dtype), None if out is None else out[None, part].to(dtype)
         return
-    images = inputs if inputs.dim() == 4 else inputs.unsqueeze(0)
-    if outputs is not None and outputs.dim() == 3:
-        outputs = outputs.unsqueeze(0)
-    yield from _convolution_rows(layer, images, outputs, max_bytes, dtype)
+    if inputs.dim() == len(convolution.kernel) + 1:
+        inputs, outputs = inputs[None], None if outputs is None else outputs[None]
+    yield from _convolution_rows(convolution, inputs, outputs, max_bytes, dtype)
+
+
+def input_sums(call: Call, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
+    """Sum of all rows of `input_rows`, that of their squares, and their number, unfolding none.
+
+    Both sums have shape (groups, columns); they are computed in `dtype` or the inputs' own, if that
+    is wider.
+    """
+    inputs, convolution = call.inputs, call.convolution
+    values = inputs.to(torch.promote_types(inputs.dtype, dtype))
+    if convolution is None:
+        rows = values.reshape(-1, values.shape[-1])
+        return rows.sum(0, keepdim=True), rows.square().sum(0, keepdim=True), len(rows)
+    if inputs.dim() == len(convolution.kernel) + 1:
+        values = values[None]
+    padded = functional.pad(values, pad_sides(convolution))
+    size = _output_size(convolution, values.shape[2:])
+    # A sum over windows is one of sums over images.
+    sums = torch.stack([padded.sum(0), padded.square().sum(0)])
+    windows = _windows(convolution, sums, size).flatten(1, len(size)).sum(1)
+    by_group = windows.unflatten(-1, (convolution.groups, -1)).movedim(-2, 1)
+    total, squares = by_group.reshape(2, convolution.groups, -1)
+    return total, squares, len(values) * prod(size)
 
 
 def _convolution_rows(
-    layer: nn.Conv2d,
+    convolution: Convolution,
     images: Tensor,
     outputs: Tensor | None,
     max_bytes: int,
     dtype: torch.dtype,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    sides = _padding(layer)
-    height, width = _output_size(layer, images.shape[2:], sides)
-    area = layer.kernel_size[0] * layer.kernel_size[1]
-    row_bytes = width * layer.in_channels * area * dtype.itemsize
-    image_step = max(1, max_bytes // (row_bytes * height))
-    row_step = min(height, max(1, max_bytes // row_bytes))
+    size = _output_size(convolution, images.shape[2:])
+    groups, columns = convolution.groups, images.shape[1] * prod(convolution.kernel)
+    row_bytes = prod(size[1:]) * columns * dtype.itemsize
+    image_step = max(1, max_bytes // (row_bytes * size[0]))
+    row_step = min(size[0], max(1, max_bytes // row_bytes))
     for first in range(0, len(images), image_step):
         chunk = slice(first, first + image_step)
-        windows = _windows(layer, _pad(layer, images[chunk].to(dtype), sides), height, width)
-        for top in range(0, height, row_step):
+        padded = functional.pad(images[chunk].to(dtype), pad_sides(convolution))
+        windows = _windows(convolution, padded, size)
+        for top in range(0, size[0], row_step):
             band = slice(top, top + row_step)
-            part = windows[:, band]
-            by_group = part.view(*part.shape[:-1], layer.groups, -1).permute(5, 0, 1, 2, 3, 4, 6)
-            rows = by_group.reshape(layer.groups, -1, area * (layer.in_channels // layer.groups))
-            yield (
-                rows,
-                None if outputs is None else _output_rows(layer, outputs[chunk, :, band], dtype),
-            )
+            by_group = windows[:, band].unflatten(-1, (groups, -1)).movedim(-2, 0)
+            rows = by_group.reshape(groups, -1, columns // groups)
+            part = None if outputs is None else outputs[chunk, :, band].to(dtype)
+            yield rows, None if part is None else _output_rows(part, groups)
 
 
-def _output_rows(layer: nn.Conv2d, outputs: Tensor, dtype: torch.dtype) -> Tensor:
-    pixels = outputs.to(dtype).permute(1, 0, 2, 3).reshape(layer.groups, -1, outputs[:, 0].numel())
-    return pixels.mT
+def _output_rows(outputs: Tensor, groups: int) -> Tensor:
+    return outputs.movedim(1, 0).reshape(groups, -1, outputs[:, 0].numel()).mT
 
 
-def _windows(layer: nn.Conv2d, padded: Tensor, height: int, width: int) -> Tensor:
-    """A view of shape (N, out height, out width, kernel height, kernel width, C)."""
-    nhwc = padded.permute(0, 2, 3, 1).contiguous()
-    image, row, column, channel = nhwc.stride()
-    (down, right), (dilation_y, dilation_x) = layer.stride, layer.dilation
-    return nhwc.as_strided(
-        (len(nhwc), height, width, *layer.kernel_size, layer.in_channels),
-        (image, row * down, column * right, row * dilation_y, column * dilation_x, channel),
+def _windows(convolution: Convolution, padded: Tensor, size: tuple[int, ...]) -> Tensor:
+    """A view of shape (N, *output size, *kernel, C)."""
+    last = padded.movedim(1, -1).contiguous()
+    image, *steps, channel = last.stride()
+    return last.as_strided(
+        (len(last), *size, *convolution.kernel, last.shape[-1]),
+        (
+            image,
+            *(step * by for step, by in zip(steps, convolution.stride, strict=True)),
+            *(step * by for step, by in zip(steps, convolution.dilation, strict=True)),
+            channel,
+        ),
     )
 
 
-def _pad(layer: nn.Conv2d, images: Tensor, sides: list[int]) -> Tensor:
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return functional.pad(images, sides, mode=mode)
-
-
-def _padding(layer: nn.Conv2d) -> list[int]:
-    """Left, right, top and bottom padding in pixels."""
-    if layer.padding == "valid":
-        return [0, 0, 0, 0]
-    if layer.padding == "same":
-        horizontal, vertical = (
-            layer.dilation[axis] * (layer.kernel_size[axis] - 1) for axis in (1, 0)
+def _output_size(convolution: Convolution, size: torch.Size) -> tuple[int, ...]:
+    return tuple(
+        (length + sum(sides) - by * (kernel - 1) - 1) // stride + 1
+        for length, sides, by, kernel, stride in zip(
+            size,
+            convolution.padding,
+            convolution.dilation,
+            convolution.kernel,
+            convolution.stride,
+            strict=True,
         )
-        left, top = horizontal // 2, vertical // 2
-        return [left, horizontal - left, top, vertical - top]
-    top, left = (int(p) for p in layer.padding)
-    return [left, left, top, top]
-
-
-def _output_size(layer: nn.Conv2d, size: torch.Size, sides: list[int]) -> tuple[int, int]:
-    left, right, top, bottom = sides
-    padded = (size[0] + top + bottom, size[1] + left + right)
-    height, width = (
-        (padded[axis] - layer.dilation[axis] * (layer.kernel_size[axis] - 1) - 1)
-        // layer.stride[axis]
-        + 1
-        for axis in (0, 1)
     )
-    return height, width

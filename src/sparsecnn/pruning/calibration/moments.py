@@ -1,39 +1,56 @@
-"""Moments of a layer's inputs and wanted outputs, accumulated batch by batch."""
+"""Moments of a weight's inputs and wanted outputs, accumulated batch by batch."""
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import sum_in_float64
-from sparsecnn.pruning.calibration.inputs import input_rows
-from sparsecnn.pruning.layouts import PrunableLayer, from_channels_order
+from sparsecnn.pruning.calibration.calls import Call, Outcome
+from sparsecnn.pruning.calibration.inputs import input_rows, input_sums
+from sparsecnn.pruning.layouts import from_channels_order
 
 _BLOCK = 192
 """Columns per block of the upper triangle: small enough that little below it is computed."""
 
 
-class LayerMoments:
-    """All that solving a layer needs to know of the data: add batches, read, drop.
+class Consumer(Protocol):
+    """What is shown the uses of one weight."""
 
-    With x the input rows of the layer (see `input_rows`) and y the outputs it should have
+    def add(self, call: Call, wanted: Outcome | None = None) -> None:
+        """Take in one call, and what the dense network had in its place if that is wanted."""
+        ...
+
+
+class LayerMoments:
+    """All that solving for a weight needs to know of the data: add calls, read, drop.
+
+    With x the input rows of the operation (see `input_rows`) and y the outputs it should have
     without its bias, these are the sums of x, x x^T, y, y x^T and y^T y.
 
     Memory: (groups, columns, columns) and (groups, rows, columns) matrices, and chunks of
-    unfolded inputs of at most `memory_mb` MiB, however large the batches are.
+    unfolded inputs of at most `chunk` bytes, however large the batches are.
     """
 
     def __init__(
         self,
         name: str,
-        layer: PrunableLayer,
-        memory_mb: float = 512,
+        weight: Tensor,
+        *,
+        chunk: int = 2**29,
         dtype: torch.dtype = torch.float32,
+        diagonal_only: bool = False,
     ) -> None:
+        """With `diagonal_only` there is no sum of x x^T but its diagonal, and no wanted output."""
         self._name = name
-        self._layer = layer
-        self._max_bytes = int(memory_mb * 2**20)
+        self._shape = weight.shape
+        self._max_bytes = chunk
         self._dtype = dtype
+        self._diagonal_only = diagonal_only
         self._gram: Tensor | None = None
+        self._scaled = False
+        self._squares: Tensor | None = None
         self._cross: Tensor | None = None
         self._input_sum: Tensor | float = 0.0
         self._output_sum: Tensor | float = 0.0
@@ -42,30 +59,30 @@ class LayerMoments:
         """Input rows seen (of one convolution group)."""
 
     @torch.no_grad()
-    def add(self, inputs: Tensor, outputs: Tensor | None = None) -> None:
-        """Add what the layer was called with and, if they differ, the outputs it should have.
-
-        Parameters
-        ----------
-        inputs
-            As in `input_rows`.
-        outputs
-            The outputs to reconstruct, bias included; None stands for the layer's own.
-        """
-        for rows, wanted in input_rows(self._layer, inputs, outputs, self._max_bytes):
+    def add(self, call: Call, wanted: Outcome | None = None) -> None:
+        """Add one use of the weight, and the outputs it should have if not its own."""
+        assert not self._scaled, "the Hessian has been taken"
+        if self._diagonal_only:
+            total, squares, count = input_sums(call, self._dtype)
+            self._input_sum = self._input_sum + total
+            self._squares = squares if self._squares is None else self._squares + squares
+            self.count += count
+            return
+        outputs = None if wanted is None else wanted.output
+        for rows, part in input_rows(call, outputs, self._max_bytes):
             rows = rows.to(torch.promote_types(rows.dtype, self._dtype))
+            self._input_sum = self._input_sum + rows.sum(1)
+            self.count += rows.shape[1]
             if self._gram is None:
                 groups, _, columns = rows.shape
                 self._gram = rows.new_zeros(groups, columns, columns)
             _add_upper_gram(self._gram, rows)
-            self._input_sum = self._input_sum + rows.sum(1)
-            self.count += rows.shape[1]
-            if wanted is not None:
-                self._add_outputs(rows, wanted.to(rows.dtype))
+            if part is not None and wanted is not None:
+                self._add_outputs(rows, part.to(rows.dtype), wanted.bias)
 
-    def _add_outputs(self, rows: Tensor, outputs: Tensor) -> None:
-        if self._layer.bias is not None:
-            outputs = outputs - self._layer.bias.to(rows.dtype).view(len(rows), 1, -1)
+    def _add_outputs(self, rows: Tensor, outputs: Tensor, bias: Tensor | None) -> None:
+        if bias is not None:
+            outputs = outputs - bias.to(rows.dtype).view(len(rows), 1, -1)
         product = outputs.mT @ rows
         self._cross = product if self._cross is None else self._cross.add_(product)
         self._output_sum = self._output_sum + outputs.sum(1)
@@ -74,12 +91,13 @@ class LayerMoments:
     def hessian(self, layout: str) -> Tensor:
         """Hessian of the mean squared output error with respect to a row of the weight.
 
-        H = 2/n sum x x^T (arXiv 2301.00774, section 3), columns in the order of `layout`.
+        H = 2/n sum x x^T (arXiv 2301.00774, section 3), columns in the order of `layout`. Nothing
+        can be added afterwards.
 
         Returns
         -------
         Tensor
-            Shape (groups, columns, columns), symmetric.
+            Shape (groups, columns, columns), symmetric; not to be changed.
 
         Raises
         ------
@@ -88,15 +106,24 @@ class LayerMoments:
         """
         if self._gram is None:
             raise UserError(f"layer {self._name!r} saw no calibration data")
-        if not self._gram.diagonal(dim1=-2, dim2=-1).isfinite().all():
-            raise UserError(
-                f"the inputs of layer {self._name!r} hold NaN or infinite values, or overflow: "
-                "check the calibration batches and the weights of the layers before it"
-            )
-        _mirror_upper(self._gram)
-        hessian = self._gram * (2 / self.count)
+        if not self._scaled:
+            require_finite(self._name, self._gram.diagonal(dim1=-2, dim2=-1))
+            _mirror_upper(self._gram)
+            self._gram.mul_(2 / self.count)
+            self._scaled = True
+        if layout == "channels":
+            return self._gram
         order = self._order(layout)
-        return hessian if layout == "channels" else hessian[:, order][:, :, order]
+        return self._gram[:, order.unsqueeze(1), order]
+
+    def diagonal(self, layout: str) -> Tensor:
+        """Diagonal of `hessian`, shape (groups, columns); raises as that."""
+        if not self._diagonal_only:
+            return self.hessian(layout).diagonal(dim1=-2, dim2=-1)
+        if self._squares is None:
+            raise UserError(f"layer {self._name!r} saw no calibration data")
+        require_finite(self._name, self._squares)
+        return self._squares[:, self._order(layout)] * (2 / self.count)
 
     def cross(self, layout: str) -> Tensor | None:
         """2/n sum y x^T, shape (groups, rows, columns); None if outputs were never given."""
@@ -131,9 +158,47 @@ class LayerMoments:
         return (wanted - after @ mean).flatten()
 
     def _order(self, layout: str) -> Tensor:
-        weight = self._layer.weight
-        order = from_channels_order(weight[0].numel(), weight.shape[1], layout)
-        return order.to(weight.device)
+        assert isinstance(self._input_sum, Tensor)
+        order = from_channels_order(self._shape[1:].numel(), self._shape[1], layout)
+        return order.to(self._input_sum.device)
+
+
+class OutputError:
+    """||W x - Q x||^2 and ||W x||^2 over all calls, W a weight and Q what takes its place.
+
+    What methods without a Hessian are measured by: no matrix is larger than the outputs.
+    """
+
+    def __init__(self, name: str, weight: Tensor, pruned: Tensor) -> None:
+        """Both of the weight's shape, in the dtype to compute in."""
+        self._name = name
+        self._weight, self._change = weight, weight - pruned
+        self._error, self._energy = 0.0, 0.0
+        self.count = 0
+        """Input rows seen (of one convolution group)."""
+
+    @torch.no_grad()
+    def add(self, call: Call, wanted: Outcome | None = None) -> None:
+        """Add one use of the weight."""
+        assert wanted is None, "only the weight's own outputs are compared"
+        outputs = call.apply(self._weight)
+        self.count += outputs.numel() // len(self._weight)
+        self._energy += sum_in_float64(outputs.square())
+        self._error += sum_in_float64(call.apply(self._change).square())
+
+    def relative(self) -> float:
+        """Their ratio; 0 where the outputs are. Raises `UserError` if an input was not finite."""
+        require_finite(self._name, torch.tensor(self._energy))
+        return self._error / self._energy if self._energy > 0 else 0.0
+
+
+def require_finite(name: str, sums: Tensor) -> None:
+    """Raise `UserError` if sums over a layer's inputs are NaN or infinite."""
+    if not sums.isfinite().all():
+        raise UserError(
+            f"the inputs of layer {name!r} hold NaN or infinite values, or overflow: "
+            "check the calibration batches and the weights of the layers before it"
+        )
 
 
 def _mirror_upper(gram: Tensor) -> None:

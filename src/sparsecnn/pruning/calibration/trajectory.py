@@ -1,126 +1,198 @@
-"""Forward passes that pause at every chosen layer.
+"""Forward passes that pause wherever a watched weight is used.
 
-Each pass runs in a thread of its own and hands over control when it reaches a layer, so that
-all batches can be brought to the same layer, the layer be pruned, and the passes go on from
+Each pass runs in a thread of its own and hands over control when it reaches such a use, so that
+all batches can be brought to the same place, the weight be pruned, and the passes go on from
 there. The order is the order of the data, whatever branches the model takes, and the whole
 model costs a single forward pass. Only one thread runs at a time.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+import weakref
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-Stop = tuple[str, Tensor]
-"""Name of a layer, and the tensor that reached it (or left it)."""
+from sparsecnn.errors import UserError
+from sparsecnn.pruning.calibration.calls import Call, Outcome, Watch
+from sparsecnn.pruning.calibration.surroundings import Surroundings
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a pass pauses: a use of a weight, before or after it is computed."""
+
+    name: str
+    call: Call
+    outcome: Outcome | None
+    """None before."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How to run a model on some batches, and where to pause.
+
+    `run` calls it with the batch of a number, in a thread that is in `surroundings`. `names` are
+    those of the weights to pause at, by id. `after` pauses after their use, in place of before.
+    """
+
+    run: Callable[[int], None]
+    surroundings: Surroundings
+    names: Mapping[int, str]
+    after: bool = False
+
+    def start(self, index: int) -> "Pass":
+        """A pass of one batch, which has not begun."""
+        return Pass(self, index)
+
+    def stops(self, index: int) -> Generator[Stop, None, None]:
+        """All stops of one batch, one after the other."""
+        with closing(self.start(index)) as one:
+            while (stop := one.advance()) is not None:
+                yield stop
 
 
 class _Abandoned(BaseException):
     """Unwinds a pass that nobody waits for any more."""
 
 
-class _Pass:
-    """One forward pass; iterate to get its stops."""
+class _PausingWatch(Watch):
+    """Hands each stop to `pause`, and keeps account of the tensors that are computed."""
 
-    def __init__(self, model: nn.Module, batch: Tensor) -> None:
-        self.thread = threading.Thread(target=self._run, name="forward pass", daemon=True)
-        self._model = model
-        self._batch: Tensor | None = batch
-        self._resume = threading.Semaphore(0)
-        self._paused = threading.Semaphore(0)
-        self._stop: Stop | None = None
+    def __init__(
+        self, names: Mapping[int, str], pause: Callable[[Stop], None], *, after: bool
+    ) -> None:
+        super().__init__(names)
+        self._pause = pause
+        self._after = after
+        self._results: dict[int, weakref.ref[Tensor]] = {}
+
+    def before(self, name: str, call: Call) -> None:
+        if not self._after:
+            self._pause(Stop(name, call, None))
+
+    def after(self, name: str, call: Call, output: Tensor) -> None:
+        if self._after:
+            self._pause(Stop(name, call, Outcome(output, call.bias)))
+
+    def read(self, name: str, function: str) -> None:
+        raise UserError(
+            f"layer {name!r}: a batch uses its weight in {function}, which the first did not; "
+            "leave the layer out with exclude"
+        )
+
+    def computed(self, result: Tensor) -> None:
+        self._results[id(result)] = weakref.ref(result)
+
+    def held_bytes(self) -> int:
+        """Of the tensors computed that are still there."""
+        alive = {key: ref() for key, ref in self._results.items()}
+        self._results = {key: self._results[key] for key, one in alive.items() if one is not None}
+        storages = {}
+        for tensor in alive.values():
+            if tensor is not None and tensor.layout == torch.strided:
+                storage = tensor.untyped_storage()
+                storages[storage._cdata] = storage.nbytes()
+        return sum(storages.values())
+
+
+class Pass:
+    """One forward pass. Advance it from stop to stop; close it where it is."""
+
+    def __init__(self, passes: Passes, index: int) -> None:
+        self.stop: Stop | None = None
+        """Where it is; None before it begins and when it has ended."""
+        self.count = 0
+        """Stops it has come to."""
+        self._passes, self._index = passes, index
+        self._thread = threading.Thread(target=self._run, name="forward pass", daemon=True)
+        self._watch = _PausingWatch(passes.names, self._pause, after=passes.after)
+        self._resume, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._error: BaseException | None = None
-        self._abandoned = False
+        self._closed = False
 
-    def __iter__(self) -> Iterator[Stop]:
-        self.thread.start()
-        while True:
+    def advance(self) -> Stop | None:
+        """Go on to the next stop; None at the end. Raises what the model raises."""
+        if self.count == 0 and not self._thread.is_alive():
+            self._thread.start()
+        self.stop = None
+        self._resume.release()
+        self._paused.acquire()
+        if self._error is not None:
+            raise self._error
+        if self.stop is not None:
+            self.count += 1
+        return self.stop
+
+    def held_bytes(self) -> int:
+        """What its activations take where it is."""
+        return self._watch.held_bytes()
+
+    def close(self) -> None:
+        """End it where it is."""
+        self.stop = None
+        if self._thread.is_alive():
+            self._closed = True
             self._resume.release()
-            self._paused.acquire()
-            if self._error is not None:
-                raise self._error
-            if self._stop is None:
-                return
-            stop, self._stop = self._stop, None
-            yield stop
+            self._thread.join()
 
     def _run(self) -> None:
         self._resume.acquire()
         try:
-            with torch.no_grad():
-                batch, self._batch = self._batch, None
-                if batch is not None and batch.is_cuda:
-                    torch.cuda.set_device(batch.device)
-                    batch.new_zeros(1)  # cuBLAS warns if it is the first to run in a thread
-                self._model(batch)
+            if not self._closed:
+                with self._passes.surroundings.entered(), self._watch:
+                    self._passes.run(self._index)
         except _Abandoned:
             pass
         except BaseException as error:
             self._error = error
         self._paused.release()
 
-    def pause(self, stop: Stop) -> None:
-        """Called by the hooks, in the thread of the pass."""
-        self._stop = stop
+    def _pause(self, stop: Stop) -> None:
+        """Called in the thread of the pass."""
+        self.stop = stop
         del stop
         self._paused.release()
         self._resume.acquire()
-        if self._abandoned:
+        if self._closed:
             raise _Abandoned
 
-    def abandon(self) -> None:
-        """End the pass where it is."""
-        if self.thread.is_alive():
-            self._abandoned = True
-            self._resume.release()
-            self.thread.join()
 
+class Trips:
+    """The passes of all batches through one network, brought to a stop of any number.
 
-@contextmanager
-def paused_passes(
-    model: nn.Module,
-    batches: Sequence[Tensor],
-    layers: Mapping[str, nn.Module],
-    *,
-    after: bool = False,
-) -> Iterator[Iterator[tuple[Stop, ...]]]:
-    """Run the model on all batches at once, pausing whenever all have reached a layer.
-
-    Parameters
-    ----------
-    layers
-        The layers of `model` to pause at, by name.
-    after
-        Pause after the layer and give its output, in place of before it and its input.
-
-    Yields
-    ------
-    Iterator
-        Per pause, one (name, tensor) for each batch. A name comes as often as its layer is used.
+    One that has been dropped, or is beyond the stop, starts again from its batch.
     """
-    passes = [_Pass(model, batch) for batch in batches]
-    running = {one.thread: one for one in passes}
 
-    def before_hook(name: str) -> Any:
-        return lambda _, args, kwargs: pause(name, args[0] if args else kwargs["input"])
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+        self._under_way: dict[int, Pass] = {}
 
-    def after_hook(name: str) -> Any:
-        return lambda _, __, output: pause(name, output)
+    def at(self, index: int, number: int) -> Stop | None:
+        """The stop of this number, from 0, of one batch; None if it has fewer."""
+        if index in self._under_way and self._under_way[index].count > number + 1:
+            self.drop(index)
+        one = self._under_way.get(index) or self._passes.start(index)
+        self._under_way[index] = one
+        while one.count <= number:
+            if one.advance() is None:
+                self.drop(index)
+                return None
+        return one.stop
 
-    def pause(name: str, tensor: Tensor) -> None:
-        running[threading.current_thread()].pause((name, tensor))
+    def held_bytes(self, index: int) -> int:
+        """What the pass of this batch takes where it is; 0 if it is not under way."""
+        one = self._under_way.get(index)
+        return one.held_bytes() if one else 0
 
-    with ExitStack() as stack:
-        for name, layer in layers.items():
-            handle = (
-                layer.register_forward_hook(after_hook(name))
-                if after
-                else layer.register_forward_pre_hook(before_hook(name), with_kwargs=True)
-            )
-            stack.callback(handle.remove)
-        for one in passes:
-            stack.callback(one.abandon)
-        yield zip(*(iter(one) for one in passes), strict=True)
+    def drop(self, index: int) -> None:
+        """End the pass of this batch where it is."""
+        if one := self._under_way.pop(index, None):
+            one.close()
+
+    def close(self) -> None:
+        """End all."""
+        for index in list(self._under_way):
+            self.drop(index)

@@ -10,6 +10,7 @@ p of the current inverse is [H^-1]_p - sum_k u_k u_kp.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from sparsecnn.pruning.state import one_thread
 @dataclass(frozen=True)
 class ExactOBS:
     """Remove the globally cheapest weight of each row until every group fits the pattern."""
+
+    matrices: ClassVar = 5.5
+    """The inverse, and what makes it, besides the Hessian and its factor."""
 
     workspace_mb: int = 512
     """Bound on the memory for the rows pruned at the same time, in MiB."""

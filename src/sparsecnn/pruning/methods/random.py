@@ -1,6 +1,7 @@
 """Random pruning: the floor that any method has to beat."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -11,6 +12,8 @@ from sparsecnn.pruning.problem import Problem, Solution
 @dataclass(frozen=True)
 class Random:
     """Keep weights drawn at random within the pattern, change none."""
+
+    needs: ClassVar = "nothing"
 
     seed: int = 0
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.methods.block_pruners import block_pruner
 from sparsecnn.pruning.methods.blocks import Block, BlockPruner
-from sparsecnn.pruning.problem import Companions, Problem, Solution
+from sparsecnn.pruning.problem import MATRICES, Companions, Problem, Solution
 from sparsecnn.pruning.state import one_thread
 
 SELECTIONS = ("diagonal", "joint")
@@ -53,6 +53,11 @@ class SparseGPT:
                 )
         if self.block_size < 1:
             raise UserError(f"block_size must be at least 1, not {self.block_size}")
+
+    @property
+    def matrices(self) -> float:
+        """Of the Hessian's size that there are at once."""
+        return MATRICES + (2 if self.column_order == "importance" else 0)
 
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""

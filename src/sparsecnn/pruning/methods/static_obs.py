@@ -8,6 +8,7 @@ wrong, the more so the longer the row.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -22,6 +23,9 @@ _SCORED = 128
 @dataclass(frozen=True)
 class StaticOBS:
     """Column by column; scores w^2 / [H^-1]_jj and updates from the static inverse H^-1."""
+
+    matrices: ClassVar = 5.5
+    """The inverse, and what makes it, besides the Hessian and its factor."""
 
     block_size: int = 128
     """Columns between two updates of all later columns; changes speed, not the result."""

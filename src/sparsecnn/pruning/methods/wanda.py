@@ -1,6 +1,7 @@
 """Wanda (arXiv 2306.11695): weigh each weight by the norm of its input, change none."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sparsecnn.pruning.methods.scores import keep_best
 from sparsecnn.pruning.problem import Problem, Solution
@@ -10,7 +11,9 @@ from sparsecnn.pruning.problem import Problem, Solution
 class Wanda:
     """Keep the weights of largest |W_ij| ||X_j||_2 within the pattern (equation 1)."""
 
+    needs: ClassVar = "diagonal"
+
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""
-        norms = problem.curvature.hessian.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(-2)
+        norms = problem.diagonal.sqrt().unsqueeze(-2)
         return keep_best(problem, problem.weight.abs() * norms)
