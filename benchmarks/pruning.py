@@ -29,6 +29,7 @@ from sparsecnn.device import device_name, full_precision, use_device
 from sparsecnn.models.resnet import resnet18
 from sparsecnn.models.vgg import vgg16
 from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
+from sparsecnn.pruning.calibration.calls import Call, Convolution
 from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.methods.sparsegpt import SparseGPT
@@ -96,9 +97,10 @@ def compare_hessians(width: float, device: torch.device, repeats: int) -> None:
         layer = nn.Conv2d(channels, 8, 3, padding=1).to(device)
         images = torch.randn(64, channels, side, side, device=device)
         matrix = torch.randn(64 * side * side, 9 * channels, device=device)
-        moments = LayerMoments("conv", layer)
+        call = Call(images, layer.bias, Convolution((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1))
+        moments = LayerMoments("conv", layer.weight)
         product, mine = interleaved(
-            [partial(torch.mm, matrix.T, matrix), partial(moments.add, images)], device, repeats
+            [partial(torch.mm, matrix.T, matrix), partial(moments.add, call)], device, repeats
         )
         print(f"{channels:>5} channels {side:>3} px {mine:8.3f} s {product / mine:6.2f}")
 

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from sparsecnn.artifacts import Manifest, Origin, read_json, write_json
 from sparsecnn.errors import UserError
+from sparsecnn.evaluation.conditioning import MATRICES
 from sparsecnn.job import run_job
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning.calibration.surroundings import Surroundings
 from sparsecnn.pruning.calibration.survey import Survey, survey
-from sparsecnn.pruning.memory import SHARE, layer_need
+from sparsecnn.pruning.memory import SHARE, hessian_bytes, layer_need
 from sparsecnn.pruning.model.weights import Weight, find_weights
 from sparsecnn.pruning.selection import reasons_to_stay_dense
-from sparsecnn.pruning.settings import Settings, read_settings
+from sparsecnn.pruning.settings import read_settings
 from sparsecnn.study import memory
 from sparsecnn.study.limits import hidden_crops, problems
 from sparsecnn.study.memory import Need
@@ -135,34 +136,31 @@ def _pruning_need(
     pruned = [name for name, reason in dense.items() if not reason]
     if settings.needs != "hessian" or not pruned:
         return None
-    solving = {name: _solving(settings, weights[name], seen.usages[name].groups) for name in pruned}
-    largest = max(solving, key=lambda name: solving[name])
-    kind = str(settings.dtype).removeprefix("torch.")
-    itemsize = settings.dtype.itemsize
-    return _need(variant, weights[largest], seen, solving[largest], itemsize, kind)
 
+    def solving(name: str) -> int:
+        return layer_need(settings, weights[name].value.shape, seen.usages[name].groups).solving
 
-def _solving(settings: Settings, weight: Weight, groups: int) -> int:
-    return layer_need(settings, weight.value.shape, groups).solving
+    largest = max(pruned, key=solving)
+    return _need(variant, weights[largest], seen, settings.dtype, solving(largest))
 
 
 def _diagnostics_need(weights: Mapping[str, Weight], seen: Survey) -> Need:
     """What the largest Hessian takes while its conditioning is measured."""
 
-    def size(name: str) -> int:
-        return seen.usages[name].groups * weights[name].value.shape[1:].numel() ** 2 * 4
+    def measuring(name: str) -> int:
+        shape = weights[name].value.shape
+        return MATRICES * hessian_bytes(shape, seen.usages[name].groups, torch.float32)
 
-    largest = max((name for name in seen.usages if seen.usages[name].calls), key=size)
-    # The Hessian, the same in float64, and as much again for its eigenvalues: measured.
-    return _need(None, weights[largest], seen, 6 * size(largest), 4, "float32")
+    largest = max((name for name, usage in seen.usages.items() if usage.calls), key=measuring)
+    return _need(None, weights[largest], seen, torch.float32, measuring(largest))
 
 
 def _need(
-    variant: str | None, weight: Weight, seen: Survey, total: int, itemsize: int, kind: str
+    variant: str | None, weight: Weight, seen: Survey, dtype: torch.dtype, total: int
 ) -> Need:
-    columns = weight.value.shape[1:].numel()
-    hessian = seen.usages[weight.name].groups * columns**2 * itemsize
-    return Need(variant, weight.name, columns, hessian, total, kind)
+    shape, kind = weight.value.shape, str(dtype).removeprefix("torch.")
+    hessian = hessian_bytes(shape, seen.usages[weight.name].groups, dtype)
+    return Need(variant, weight.name, shape[1:].numel(), hessian, total, kind)
 
 
 def _refuse_single_values(network: nn.Module, image: Tensor) -> None:

@@ -14,7 +14,7 @@ from sparsecnn.artifacts import Manifest, Origin, write_json
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.data.subset import train_sample
 from sparsecnn.device import cpu_threads, device_name, full_precision, use_device
-from sparsecnn.evaluation.conditioning import conditioning
+from sparsecnn.evaluation.conditioning import MATRICES, conditioning
 from sparsecnn.evaluation.curvature import (
     Batch,
     extreme_eigenvalues,
@@ -32,7 +32,7 @@ from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.calibration.surroundings import Surroundings
 from sparsecnn.pruning.calibration.survey import survey
 from sparsecnn.pruning.calibration.trajectory import Passes
-from sparsecnn.pruning.memory import SHARE, Budget, Need, available
+from sparsecnn.pruning.memory import SHARE, Budget, Need, available, hessian_bytes
 from sparsecnn.pruning.model.weights import find_weights
 from sparsecnn.pruning.state import TwoStates, evaluating
 from sparsecnn.seeding import derive_seed
@@ -126,13 +126,12 @@ def inputs(model: nn.Module, batches: list[Batch]) -> list[dict[str, Any]]:
         seen = survey(model, weights, lambda: run(0), around)
         layers = {name: weights[name] for name, usage in seen.usages.items() if usage.calls}
         passes = Passes(run, around, {id(one.value): name for name, one in layers.items()})
-        walks = Walks(passes, passes, len(batches), TwoStates([]))
+        walks = Walks(passes, passes, len(batches), TwoStates())
         sizes = {
-            name: 4 * seen.usages[name].groups * layer.value.shape[1:].numel() ** 2
+            name: hessian_bytes(layer.value.shape, seen.usages[name].groups, torch.float32)
             for name, layer in layers.items()
         }
-        # Beside the Hessian, the same in float64, and as much again for its eigenvalues: measured.
-        needs = {name: Need(size, 6 * size) for name, size in sizes.items()}
+        needs = {name: Need(size, MATRICES * size) for name, size in sizes.items()}
         budget = Budget(int(SHARE * available(device)), needs, given=False)
         rows = []
         for one in independent(walks, budget.groups()):

@@ -6,6 +6,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sparsecnn.pruning.calibration.calls import Call, Watch
+
+
+class Recorded(Watch):
+    """The calls of one layer's weight, in order, and what each gave."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__({id(layer.weight): "weight"})
+        self.calls: list[Call] = []
+        self.outputs: list[Tensor] = []
+
+    def after(self, name: str, call: Call, output: Tensor) -> None:
+        self.calls.append(call)
+        self.outputs.append(output)
+
+
+def call_of(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor) -> Call:
+    """What the layer's forward pass computes with its weight."""
+    with torch.no_grad(), Recorded(layer) as seen:
+        layer(inputs)
+    (call,) = seen.calls
+    return call
+
 
 def unfolded_rows(layer: nn.Conv2d, images: Tensor) -> list[Tensor]:
     """Rows of each group by F.unfold, columns in the order of the flattened weight."""

@@ -861,9 +861,3 @@ def test_batch_that_uses_a_weight_otherwise_is_refused() -> None:
         with pytest.raises(UserError, match=r"layer '1': a batch uses its weight in Tensor\.t"):
             prune(model, [torch.randn(16, 8), torch.randn(4, 8)], calibration=calibration)
         assert all(torch.equal(value, before[name]) for name, value in tensors(model).items())
-
-
-def test_model_that_has_no_eval_mode_is_refused() -> None:
-    model = torch.export.export(nn.Linear(8, 8), (torch.zeros(4, 8),)).module()
-    with pytest.raises(UserError, match=r"eval mode .* prune the module that it was exported from"):
-        prune(model, [torch.randn(4, 8)])

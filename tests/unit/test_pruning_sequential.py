@@ -1,96 +1,20 @@
 import copy
-import threading
 from typing import Any
 
 import pytest
 import torch
+from paused_models import Branches, Recurrent, forward_threads
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
 from sparsecnn.models.resnet import resnet18
 from sparsecnn.pruning import prune
-from sparsecnn.pruning.calibration.trajectory import paused_passes
-
-
-class Branches(nn.Module):
-    """A residual block whose modules are registered against the order of the data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shortcut = nn.Conv2d(4, 8, 1)
-        self.second = nn.Conv2d(8, 8, 3, padding=1)
-        self.first = nn.Conv2d(4, 8, 3, padding=1)
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.second(self.first(x).relu()) + self.shortcut(x)
-        out: Tensor = self.head(y.relu().mean((2, 3)))
-        return out
 
 
 @pytest.fixture
 def batches() -> list[Tensor]:
     torch.manual_seed(1)
     return [torch.randn(n, 4, 6, 6) for n in (3, 5)]
-
-
-def layers_of(model: nn.Module) -> dict[str, nn.Module]:
-    return {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-
-
-def forward_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "forward pass"]
-
-
-@pytest.mark.parametrize("after", [False, True])
-def test_passes_pause_in_data_order_with_the_tensors_of_a_plain_pass(
-    batches: list[Tensor], after: bool
-) -> None:
-    model = Branches()
-    recorded: list[list[tuple[str, Tensor]]] = [[], []]
-    expected = recorded[0]
-
-    def record(name: str) -> None:
-        def hook(_: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
-            expected.append((name, output if after else args[0]))
-
-        layers_of(model)[name].register_forward_hook(hook)
-
-    for name in layers_of(model):
-        record(name)
-    for i, batch in enumerate(batches):
-        expected = recorded[i]
-        model(batch)
-    fresh = Branches()
-    fresh.load_state_dict(model.state_dict())
-    with paused_passes(fresh, batches, layers_of(fresh), after=after) as pauses:
-        stops = list(pauses)
-    assert [s[0][0] for s in stops] == ["first", "second", "shortcut", "head"]
-    for i, expected in enumerate(recorded):
-        for stop, (name, tensor) in zip(stops, expected, strict=True):
-            assert stop[i][0] == name
-            torch.testing.assert_close(stop[i][1], tensor)
-    assert not forward_threads()
-
-
-def test_leaving_early_ends_the_passes_and_removes_the_hooks(batches: list[Tensor]) -> None:
-    model = Branches()
-    with paused_passes(model, batches, layers_of(model)) as pauses:
-        next(pauses)
-        assert len(forward_threads()) == 2
-    assert not forward_threads()
-    assert not any(m._forward_pre_hooks for m in model.modules())
-
-
-def test_an_error_inside_the_model_is_raised_here(batches: list[Tensor]) -> None:
-    model = Branches()
-    model.head = nn.Linear(9, 2)
-    with (
-        pytest.raises(RuntimeError, match="shapes cannot be multiplied"),
-        paused_passes(model, batches, layers_of(model)) as pauses,
-    ):
-        list(pauses)
-    assert not forward_threads()
 
 
 @pytest.mark.parametrize("target", ["own", "dense"])
@@ -154,17 +78,6 @@ def test_without_pruned_layers_before_it_sequential_is_independent(batches: list
         assert torch.equal(one.masks["second"], two.masks["second"])
         torch.testing.assert_close(trial.second.weight, model.second.weight, rtol=1e-4, atol=1e-5)
         assert two.layers[1].relative_error == pytest.approx(one.layers[1].relative_error, rel=1e-3)
-
-
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.cell, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.cell(self.inner(self.cell(x).relu()).relu())
-        out: Tensor = self.head(x)
-        return out
 
 
 def test_layer_used_twice_is_pruned_after_its_last_use() -> None:

@@ -26,7 +26,7 @@ from sparsecnn.study import limits, memory
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_config, read_schema
 from sparsecnn.study.known_images import after_holdout, known_facts
-from sparsecnn.study.memory import Layer
+from sparsecnn.study.memory import Need
 from sparsecnn.study.stages import Stages
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
@@ -298,11 +298,26 @@ def test_a_study_that_goes_together_is_written_down(tmp_path):
         ("custom_cnn", "classifier.1")
     }
     takes = {need["variant"]: need["bytes"] for need in value["hessians"]}
-    # Of 27, 72, 72, 144, 256 and 32 columns.
-    assert takes[None] == 4 * (27**2 + 72**2 + 72**2 + 144**2 + 32**2 + 6 * 256**2)
-    # The first layer has three channels and is not pruned; nothing is factored.
-    assert takes["magnitude"] == 4 * (72**2 + 72**2 + 144**2 + 32**2 + 2 * 256**2)
-    assert takes["sparsegpt"] == 4 * 4 * 256**2
+    hessian, weight = 4 * 256**2, 4 * 32 * 256
+    assert takes == {
+        None: 6 * hessian,
+        "static_obs": 5.5 * hessian + 12 * weight,
+        "sparsegpt": 2.5 * hessian + 19 * weight,
+        "sparsegpt_bn": 2.5 * hessian + 19 * weight,
+        "sparsegpt_published": 2.5 * hessian + 12 * weight,
+    }
+
+
+def test_what_needs_no_hessian_takes_no_memory_that_matters(tmp_path):
+    variants = dict.fromkeys(complete()["variants"])
+    variants |= {name: {"method": name} for name in ("magnitude", "random", "wanda")}
+    overlay = full_width(diagnostics=None, variants=variants)
+    assert run_check(tmp_path, dataset_of([10, 10], (3, 96, 96)), "here", **overlay) == []
+    value, _ = read_json(tmp_path / "checked.json", "checked")
+    assert value["hessians"] == []
+    variants["wanda"]["refit"] = True
+    (line,) = errors(run_check(tmp_path, dataset_of([10, 10], (3, 224, 224)), "here", **overlay))
+    assert "pruning (wanda) about 1,6" in line
 
 
 def test_all_problems_come_at_once(tmp_path, inputs):
@@ -398,9 +413,11 @@ def test_a_hessian_beyond_the_memory_of_the_machine_is_refused(tmp_path, inputs)
     )
     assert all(line.startswith(f"{layer} in float32 and ") for line in found)
     pruning, diagnosing = found
-    assert "pruning (magnitude, magnitude_bn, wanda, static_obs, sparsegpt, " in pruning
-    assert "up to 3,867.1 GB at once, more than the" in pruning
-    assert "diagnostics about 3,8" in diagnosing
+    assert "pruning (static_obs, sparsegpt, sparsegpt_bn, sparsegpt_published) up to 3,5" in pruning
+    assert "GB at once, more than three quarters of the " in pruning
+    assert (
+        "and diagnostics about 3,867.1 GB at once, more than three quarters of the " in diagnosing
+    )
     assert (
         "GB of memory of this machine; lower the width (now 1) or the size of the images" in pruning
     )
@@ -434,24 +451,50 @@ def test_a_layer_left_out_takes_nothing(tmp_path):
     assert run_check(tmp_path, dataset, "here", **overlay) == []
 
 
-def test_groups_of_a_convolution_have_a_hessian_each():
-    assert Layer("a", 9, groups=64).hessian_bytes(4) == 64 * 81 * 4
-    layers = [Layer("a", 9, groups=64), Layer("b", 60)]
-    own = {"method": "sparsegpt", "layout": "channels", "precision": "float64"}
-    need = memory.pruning_need("mine", own, layers)
-    assert (need.layer.name, need.number_format) == ("a", "float64")
-    assert need.bytes == 8 * (3 * 64 * 81 + 3600)
-    sequential = own | {"calibration": "sequential"}
-    assert memory.pruning_need("mine", sequential, layers).bytes == 8 * 3 * 64 * 81
-    assert memory.pruning_need("mine", own, []) is None
+def test_groups_of_a_convolution_have_a_hessian_each(tmp_path, monkeypatch):
+    class Grouped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.few = torch.nn.Conv2d(3, 64, 1)
+            self.grouped = torch.nn.Conv2d(64, 64, 3, groups=16)
+            self.head = torch.nn.Linear(64, 2)
+
+        def forward(self, images):
+            return self.head(self.grouped(self.few(images)).mean((2, 3)))
+
+    monkeypatch.setattr(check, "build", lambda architecture: Grouped())
+    variants = dict.fromkeys(complete()["variants"])
+    variants["mine"] = {"method": "sparsegpt", "precision": "float64", "refit": False}
+    assert run_check(tmp_path, dataset_of([10, 10]), **SMALL, variants=variants) == []
+    value, _ = read_json(tmp_path / "checked.json", "checked")
+    pruning, diagnosing = value["hessians"]
+    columns = 9 * 4
+    assert (pruning["layer"], diagnosing["layer"]) == ("grouped", "grouped")
+    assert pruning["bytes"] == 8 * (2.5 * 16 * columns**2 + 12 * 64 * columns)
+    assert diagnosing["bytes"] == 4 * 6 * 16 * columns**2
+
+
+def test_those_whom_one_layer_concerns_share_a_line():
+    needs = [
+        Need("one", "fc", 9000, 324_000_000, 10**9, "float32"),
+        Need("two", "fc", 9000, 324_000_000, 2 * 10**9, "float32"),
+        Need("exact", "fc", 9000, 648_000_000, 10**9, "float64"),
+        Need(None, "fc", 9000, 324_000_000, 10**9, "float32"),
+    ]
+    start = "models.net: layer fc has 9,000 inputs, so its Hessian takes"
+    assert [line.partition(";")[0] for line in memory.too_large("net", 0.5, 96, needs, 0)] == [
+        f"{start} 0.3 GB in float32 and pruning (one, two) up to 2.0 GB at once",
+        f"{start} 0.6 GB in float64 and pruning (exact) about 1.0 GB at once",
+        f"{start} 0.3 GB in float32 and diagnostics about 1.0 GB at once",
+    ]
 
 
 def test_a_variant_named_diagnostics_is_a_variant(tmp_path):
     dataset = dataset_of([10, 10], (3, 224, 224))
     overlay = full_width(variants=dict.fromkeys(complete()["variants"]))
-    overlay["variants"]["diagnostics"] = {"method": "wanda"}
+    overlay["variants"]["diagnostics"] = {"method": "sparsegpt"}
     pruning, diagnosing = errors(run_check(tmp_path, dataset, "here", **overlay))
-    assert "pruning (diagnostics) about 1,289.0 GB" in pruning
+    assert "pruning (diagnostics) about 1,6" in pruning
     assert "and diagnostics about 3,867.1 GB" in diagnosing
 
 

@@ -95,7 +95,7 @@ def test_weights_of_other_names() -> None:
         row("attention") | {"tensor": "in_proj_weight"},
         row("") | {"tensor": "q_proj_weight"},
     ]
-    with pytest.raises(PatternError, match="'q_proj_weight' .* 4 of 4"):
+    with pytest.raises(PatternError, match=r"'q_proj_weight' .* 4 of 4"):
         verify_pattern(state, layers)
     layers[1]["status"] = "dense"
     expected = {"attention.in_proj_weight": 0.5, "q_proj_weight": 0.0}

@@ -11,6 +11,10 @@ from sparsecnn.float64 import in_float64
 DAMPING = 0.01
 """What pruning adds to the diagonal unless told otherwise, as a fraction of its mean."""
 
+MATRICES = 6
+"""Of the size of a float32 matrix that there are at once while it is measured: itself, the same in
+float64, and as much again for its eigenvalues."""
+
 
 @dataclass(frozen=True)
 class Conditioning:

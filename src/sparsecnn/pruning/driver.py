@@ -1,6 +1,7 @@
 """Prune a whole model."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
 
+_ALONE = threading.Lock()
+"""Of threads that prune one does at a time: some of what is set meanwhile is the process's."""
+
 _NAMED = 5
 """Layers that a warning names."""
 
@@ -72,6 +76,9 @@ def prune(
     before or after; one forward pass shows which. Every other weight stays as it is, and is listed
     with the reason.
 
+    The model runs in threads that are in the caller's autocast, inference mode and default device,
+    without other modes of torch, and without compiled code. Threads that prune wait for each other.
+
     Parameters
     ----------
     model
@@ -97,7 +104,8 @@ def prune(
         layer is included.
     calibration
         ``independent``: every layer's inputs come from the dense network. ``sequential``: from
-        the network as pruned so far.
+        the network as pruned so far; all batches are then in the model at once, so that it must
+        not hold a lock in its forward pass.
     target
         The outputs a layer shall reproduce: its ``own`` on the inputs it gets, or those it has
         in the ``dense`` network (with sequential calibration), which lets it make up for the
@@ -149,10 +157,11 @@ def prune(
     if precision == "float64" and data.device and data.device.type == "mps":
         raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
     surroundings = Surroundings.here({p.device.type for p in model.parameters()})
-    with ExitStack() as stack:
+    with _ALONE, ExitStack() as stack:
         for context in (full_precision(), surroundings.left(), evaluating(model)):
             stack.enter_context(context)
         stack.enter_context(module_by_module(model))
+        states = stack.enter_context(TwoStates())  # left last: writing back may fail, too
         computed, ingredients = stack.enter_context(plain_weights(model))
         weights = find_weights(model, computed, ingredients)
         seen = survey(model, weights, lambda: data.run(0), surroundings)
@@ -171,7 +180,7 @@ def prune(
         }
         chosen = {name: weights[name] for name, reason in reasons.items() if not reason}
         budget = _budget(chosen, seen, settings, memory_mb, data.device)
-        states = stack.enter_context(TwoStates(_changing(chosen, seen, settings)))
+        states.add(_changing(chosen, seen, settings))
         names = {id(weight.value): name for name, weight in chosen.items()}
         walks = Walks(
             Passes(data.run, surroundings, names),

@@ -78,14 +78,19 @@ class Need:
     """While it is solved, that included."""
 
 
+def hessian_bytes(shape: torch.Size, groups: int, dtype: torch.dtype) -> int:
+    """Of a layer with a weight of this shape."""
+    return groups * shape[1:].numel() ** 2 * dtype.itemsize
+
+
 def layer_need(settings: Settings, shape: torch.Size, groups: int) -> Need:
     """What a layer with a weight of this shape takes, as measured with large ones.
 
     Without a Hessian that is 8 matrices of the weight's size; with one 12, or 19 with a refit, and
     those of the Hessian's size that the method names.
     """
-    columns, itemsize = shape[1:].numel(), settings.dtype.itemsize
-    weight, hessian = shape.numel() * itemsize, groups * columns**2 * itemsize
+    weight = shape.numel() * settings.dtype.itemsize
+    hessian = hessian_bytes(shape, groups, settings.dtype)
     if settings.needs != "hessian":
         return Need(8 * weight, 8 * weight)
     matrices = getattr(settings.method, "matrices", MATRICES)

@@ -20,11 +20,23 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sparsecnn.pruning.calibration.nested import leaves
 
+
+def _overloads(name: str) -> list[Callable[..., Any]]:
+    """The same as modules call it that come from an exported program."""
+    packet = getattr(torch.ops.aten, name)
+    return [getattr(packet, overload) for overload in packet.overloads() if overload != "out"]
+
+
 OPERATIONS: dict[Callable[..., Any], str] = {
     functional.linear: "linear",
     torch.conv1d: "conv1d",
     torch.conv2d: "conv2d",
     torch.conv3d: "conv3d",
+    **{
+        overload: name
+        for name in ("linear", "conv1d", "conv2d", "conv3d")
+        for overload in _overloads(name)
+    },
 }
 """What can be pruned for, by the function that computes it."""
 
@@ -140,7 +152,7 @@ class Watch(TorchFunctionMode):
         """Another function computed something from the tensor."""
 
     def computed(self, result: Tensor) -> None:
-        """Any function returned a tensor."""
+        """Any function returned a tensor that it was not given."""
 
     def __torch_function__(
         self,
@@ -194,7 +206,7 @@ class Watch(TorchFunctionMode):
 
     def _tell(self, result: Any, read: list[Tensor], function: str) -> None:
         for value in tensors_in(result):
-            if not is_functorch_wrapped_tensor(value):
+            if id(value) not in self.running.given and not is_functorch_wrapped_tensor(value):
                 self.computed(value)
         for value in read:
             self.read(self._names[id(value)], function)

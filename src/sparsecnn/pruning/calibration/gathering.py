@@ -1,6 +1,7 @@
 """Show the uses of each weight to what is solved from them: dense, or in the network as pruned."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -8,11 +9,16 @@ from functools import partial
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.calibration.moments import Consumer
 from sparsecnn.pruning.calibration.survey import Survey
-from sparsecnn.pruning.calibration.trajectory import Passes, Stop, Trips
+from sparsecnn.pruning.calibration.trajectory import Passes, Stop, Trips, ended
 from sparsecnn.pruning.state import TwoStates
 
 CALIBRATIONS = ("independent", "sequential")
 TARGETS = ("own", "dense")
+
+_ARENAS_OF_A_CORE = 8
+"""Of memory for threads: those that glibc makes at most, one for each thread before."""
+_KEPT_BY_ARENA = 64 * 2**20
+"""Bytes that glibc does not give back of each: measured, as it is documented."""
 
 Feed = Callable[[Mapping[str, Consumer]], None]
 
@@ -88,7 +94,8 @@ def sequential(
         second pass, through the dense network, alongside).
     """
     positions = survey.positions(dict.fromkeys(names))
-    with closing(Trips(walks.before)) as pruned, closing(Trips(walks.after)) as dense:
+    pruned, dense = Trips(walks.before), Trips(walks.after)
+    with ended(pruned, dense):
         for name in sorted(names, key=lambda name: positions[name][-1]):
             places = positions[name]
             show = partial(_show, name, places, pruned, dense if target == "dense" else None, walks)
@@ -99,19 +106,30 @@ def sequential(
                 bound: float = bounds[name],
                 name: str = name,
             ) -> None:
-                held = 0
+                _drop_beyond(bound, reversed(range(walks.count)), pruned, dense)
                 for index in range(walks.count):
                     show(index, consumers[name])
-                    own = pruned.held_bytes(index) + dense.held_bytes(index)
-                    if held + own > bound:
-                        pruned.drop(index)
-                        dense.drop(index)
-                    else:
-                        held += own
+                    _drop_beyond(bound, [index], pruned, dense)
 
             yield Round([name], feed)
             if len(places) > 1:  # the passes went through its earlier uses when it was dense
                 pruned.close()
+
+
+def _drop_beyond(bound: float, indices: Iterable[int], *both: Trips) -> None:
+    """Drop the passes of these batches, in this order, until all that are left are within it."""
+    for index in indices:
+        if _taken(*both) <= bound:
+            return
+        for trips in both:
+            trips.drop(index)
+
+
+def _taken(*both: Trips) -> int:
+    """What passes take: activations, and what glibc keeps of those that their threads freed."""
+    held = sum(trips.held_bytes() for trips in both)
+    arenas = min(sum(trips.most for trips in both), _ARENAS_OF_A_CORE * (os.cpu_count() or 1))
+    return held + min(held, arenas * _KEPT_BY_ARENA)
 
 
 def _show(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsecnn.pruning.calibration.calls import Call, Watch, function_name, tensors_in
 from sparsecnn.pruning.calibration.surroundings import Surroundings
+from sparsecnn.pruning.calibration.trajectory import Passes
 from sparsecnn.pruning.model.weights import Memory, Weight, overlapping
 
 _NAMED = 3
@@ -65,7 +65,13 @@ def survey(
     watch = _Recorder(parameters | watched)
     memory = Memory((name, one.value) for name, one in weights.items() if id(one.value) in watched)
     versions = {name: _version(one.value) for name, one in weights.items()}
-    _run_in_thread(run, watch, _HiddenReads(watch, memory), surroundings)
+
+    def watched_run(_: int) -> None:
+        with watch, _HiddenReads(watch, memory):
+            run()
+
+    for _ in Passes(watched_run, surroundings, {}).stops(0):
+        pass
     usages: dict[str, Usage] = {}
     for name in watch.first_read:
         if name in weights:
@@ -118,6 +124,10 @@ class _HiddenReads(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch, self._memory = watch, memory
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch imports its compiler here, 3 s, to keep it out of this method
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
@@ -137,25 +147,6 @@ class _HiddenReads(TorchDispatchMode):
                     for name in self._memory.of(value):
                         self._watch.read_hidden(name, function)
             return func(*args, **kwargs)
-
-
-def _run_in_thread(
-    run: Callable[[], None], watch: Watch, hidden: _HiddenReads, surroundings: Surroundings
-) -> None:
-    errors: list[BaseException] = []
-
-    def inside() -> None:
-        try:
-            with surroundings.entered(), watch, hidden:
-                run()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = Thread(target=inside, name="forward pass")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
 
 
 def _usage(weight: Weight, name: str, watch: _Recorder) -> Usage:
