@@ -35,6 +35,9 @@ class Network:
     make: Callable[[], nn.Module]
     size: int = 64
     """Height and width of its images."""
+    batch: int = 8
+    """Images in each of its two calibration batches. More of them, or larger ones, where what
+    fewer teach is a matter of luck."""
     changed: str = ""
     """What sets it apart from the network that the library calls so."""
 
@@ -91,15 +94,15 @@ def _measure_batchnorm(model: nn.Module, batch: Tensor) -> None:
         handle.remove()
 
 
-def _torchvision(name: str, **settings: Any) -> Network:
+def _torchvision(name: str, *, size: int = 64, **settings: Any) -> Network:
     make = partial(models.get_model, name, num_classes=CLASSES, **settings)
-    return Network("torchvision", name, make)
+    return Network("torchvision", name, make, size)
 
 
 def _timm(name: str, *, size: int = 64, **settings: Any) -> Network:
     make = partial(timm.create_model, name, num_classes=CLASSES, **settings)
     changed = [f"{key} {value}" for key, value in settings.items() if key != "img_size"]
-    return Network("timm", name, make, size, ", ".join(changed))
+    return Network("timm", name, make, size, changed=", ".join(changed))
 
 
 def _alexnet() -> nn.Module:
@@ -236,7 +239,7 @@ LIST = [
     Network("torchvision", "maxvit", _maxvit, size=56, changed="widths 32 and 64, depths 2"),
     _torchvision("mnasnet0_5"),
     _torchvision("mobilenet_v2"),
-    _torchvision("mobilenet_v3_small"),
+    _torchvision("mobilenet_v3_small", size=128),
     _torchvision("regnet_y_400mf"),
     Network(
         "torchvision",
@@ -289,10 +292,12 @@ LIST = [
         changed="half the width",
     ),
     _timm("levit_128s", img_size=64),
-    _timm("mobilevit_xxs"),
+    _timm("mobilevit_xxs", size=96),
     _timm("nf_regnet_b0"),
     _timm("pit_ti_224", img_size=64),
-    Network("timm", "poolformer", _poolformer, changed="dims 32 to 192, depths 2"),
+    Network(
+        "timm", "poolformer", _poolformer, size=128, batch=32, changed="dims 32 to 192, depths 2"
+    ),
     Network(
         "timm",
         "repvgg_a0",

@@ -17,7 +17,6 @@ from sparsecnn.pruning.result import PruningResult
 
 METHODS = ("magnitude", "wanda", "sparsegpt")
 
-CALIBRATION_IMAGES = 8
 HELD_OUT_IMAGES = 16
 
 
@@ -47,7 +46,7 @@ def dense_network(network: Network) -> nn.Module:
 def prune_copy(network: Network, dense: nn.Module, method: str) -> tuple[nn.Module, Trial]:
     """The network pruned by a method with its default settings, on two batches."""
     pruned = copy.deepcopy(dense)
-    batches = [images(network.size, CALIBRATION_IMAGES, seed) for seed in (2, 3)]
+    batches = [images(network.size, network.batch, seed) for seed in (2, 3)]
     begun = time.perf_counter()
     result = sparsecnn.prune(pruned, batches, method=method)
     seconds = time.perf_counter() - begun
