@@ -6,12 +6,13 @@ from typing import Any
 import torch
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.calibration.gathering import check_calibration
 from sparsecnn.pruning.layouts import check_layout
 from sparsecnn.pruning.patterns import Pattern, parse_pattern
 from sparsecnn.pruning.problem import Companions, Method
 from sparsecnn.registry import resolve
 
+CALIBRATIONS = ("independent", "sequential")
+TARGETS = ("own", "dense")
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -66,7 +67,7 @@ def read_settings(
     calibration = best.calibration if calibration is None else calibration
     if target is None:
         target = best.target if calibration == "sequential" else "own"
-    check_calibration(calibration, target)
+    _check_calibration(calibration, target)
     return Settings(
         method=built,
         pattern=parse_pattern(pattern),
@@ -78,6 +79,18 @@ def read_settings(
         damping=damping,
         dtype=PRECISIONS[precision],
     )
+
+
+def _check_calibration(calibration: str, target: str) -> None:
+    """Raise `UserError` for what does not exist or does not go together."""
+    if calibration not in CALIBRATIONS:
+        raise UserError(
+            f"unknown calibration {calibration!r}: choose one of {', '.join(CALIBRATIONS)}"
+        )
+    if target not in TARGETS:
+        raise UserError(f"unknown target {target!r}: choose one of {', '.join(TARGETS)}")
+    if target == "dense" and calibration != "sequential":
+        raise UserError("target 'dense' differs from 'own' only with calibration 'sequential'")
 
 
 def _build_method(name: str, options: dict[str, Any]) -> Method:

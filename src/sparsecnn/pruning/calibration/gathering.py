@@ -12,9 +12,6 @@ from sparsecnn.pruning.calibration.survey import Survey
 from sparsecnn.pruning.calibration.trajectory import Passes, Stop, Trips, ended
 from sparsecnn.pruning.state import TwoStates
 
-CALIBRATIONS = ("independent", "sequential")
-TARGETS = ("own", "dense")
-
 _ARENAS_OF_A_CORE = 8
 """Of memory for threads: those that glibc makes at most, one for each thread before."""
 _KEPT_BY_ARENA = 64 * 2**20
@@ -45,18 +42,6 @@ class Walks:
     after: Passes
     count: int
     states: TwoStates
-
-
-def check_calibration(calibration: str, target: str) -> None:
-    """Raise `UserError` for what does not exist or does not go together."""
-    if calibration not in CALIBRATIONS:
-        raise UserError(
-            f"unknown calibration {calibration!r}: choose one of {', '.join(CALIBRATIONS)}"
-        )
-    if target not in TARGETS:
-        raise UserError(f"unknown target {target!r}: choose one of {', '.join(TARGETS)}")
-    if target == "dense" and calibration != "sequential":
-        raise UserError("target 'dense' differs from 'own' only with calibration 'sequential'")
 
 
 def independent(walks: Walks, groups: Sequence[list[str]]) -> Generator[Round, None, None]:
