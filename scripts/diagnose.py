@@ -126,7 +126,7 @@ def inputs(model: nn.Module, batches: list[Batch]) -> list[dict[str, Any]]:
         seen = survey(model, weights, lambda: run(0), around)
         layers = {name: weights[name] for name, usage in seen.usages.items() if usage.calls}
         passes = Passes(run, around, {id(one.value): name for name, one in layers.items()})
-        walks = Walks(passes, passes, len(batches), TwoStates([]))
+        walks = Walks(passes, passes, len(batches), TwoStates())
         sizes = {
             name: hessian_bytes(layer.value.shape, seen.usages[name].groups, torch.float32)
             for name, layer in layers.items()

@@ -6,7 +6,6 @@ import pytest
 import torch
 from pruning_oracles import textbook_sparsegpt
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 import sparsecnn
 from sparsecnn.errors import UserError
@@ -274,46 +273,6 @@ def test_mistakes_are_explained(
 def test_no_batches(model: Network) -> None:
     with pytest.raises(UserError, match="at least one"):
         prune(model, [])
-
-
-def test_transposed_convolution_is_refused_unless_excluded() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ConvTranspose2d(4, 4, 2))
-    with pytest.raises(UserError, match="'1' is a ConvTranspose2d"):
-        prune(model, [torch.randn(2, 4, 5, 5)])
-    assert list(prune(model, [torch.randn(2, 4, 5, 5)], exclude=["1"]).masks) == ["0"]
-
-
-def test_shared_weight_is_refused() -> None:
-    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
-    model[1].weight = model[0].weight
-    with pytest.raises(UserError, match="'0' and '1' share one weight"):
-        prune(model, [torch.randn(4, 8)])
-
-
-@pytest.mark.parametrize("normalize", [parametrizations.weight_norm, parametrizations.orthogonal])
-def test_weight_computed_from_others_is_refused_unless_excluded(normalize: Any) -> None:
-    model = nn.Sequential(normalize(nn.Linear(8, 8)), *(nn.Linear(8, 8) for _ in range(6)))
-    with pytest.raises(UserError, match=r"'0' computes its weight .*remove_parametrizations"):
-        prune(model, [torch.randn(4, 8)])
-    result = prune(model, [torch.randn(4, 8)], exclude=["0"])
-    assert list(result.masks) == [str(i) for i in range(1, 7)]
-    assert result.layers[0].reason == "excluded by name"
-
-
-def test_layer_that_data_never_reaches_is_an_error() -> None:
-    model = nn.MultiheadAttention(8, 2)
-
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention = model
-
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.attention(x, x, x)[0]
-            return out
-
-    with pytest.raises(UserError, match="saw no calibration data"):
-        prune(Attention(), [torch.randn(3, 2, 8)])
 
 
 def test_package_exports() -> None:

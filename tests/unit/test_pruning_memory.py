@@ -72,6 +72,18 @@ def test_without_any_bound_all_that_the_machine_has_free_is_available(machine: P
     assert available(CPU) == 100 * GB
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_copies_of_files_in_memory_make_room(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    set_groups(monkeypatch, "4:memory:/" if version == 1 else "0::/")
+    folder = machine / "memory" if version == 1 else machine
+    bound_group(folder, version, 8 * GB, 7 * GB)
+    kind = "total_inactive_file" if version == 1 else "inactive_file"
+    (folder / "memory.stat").write_text(f"anon 5\n{kind} {2 * GB}\nother_{kind} 9\n")
+    assert available(CPU) == 3 * GB
+
+
 @pytest.mark.parametrize(
     ("lines", "version", "folder"),
     [

@@ -8,7 +8,8 @@ from sparsecnn.evaluation.verification import PatternError, network_sparsity, ve
 
 
 def row(layer: str, layout: str = "channels", status: str = "pruned") -> dict[str, Any]:
-    return {"layer": layer, "status": status, "pattern": "2:4", "layout": layout}
+    shared = {"tensor": "weight", "pattern": "2:4"}
+    return {"layer": layer, "status": status, "layout": layout, **shared}
 
 
 def row_of(pattern: str) -> dict[str, Any]:
@@ -85,3 +86,17 @@ def test_unstructured_rates(pattern: str, zeros: list[int], fine: bool) -> None:
     else:
         with pytest.raises(PatternError, match="weights are zero"):
             verify_pattern({"fc.weight": weight}, layers)
+
+
+def test_weights_of_other_names() -> None:
+    projection = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    state = {"attention.in_proj_weight": projection, "q_proj_weight": torch.ones(4, 4)}
+    layers = [
+        row("attention") | {"tensor": "in_proj_weight"},
+        row("") | {"tensor": "q_proj_weight"},
+    ]
+    with pytest.raises(PatternError, match=r"'q_proj_weight' .* 4 of 4"):
+        verify_pattern(state, layers)
+    layers[1]["status"] = "dense"
+    expected = {"attention.in_proj_weight": 0.5, "q_proj_weight": 0.0}
+    assert verify_pattern(state, layers) == expected

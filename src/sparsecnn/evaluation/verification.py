@@ -35,8 +35,8 @@ def verify_pattern(
     """
     for row in layers:
         if row["status"] == "pruned":
-            _check_layer(row["layer"], _weight(state_dict, row), row["pattern"], row["layout"])
-    return {row["layer"]: _zeros(_weight(state_dict, row)) for row in layers}
+            _check_layer(_name(row), _weight(state_dict, row), row["pattern"], row["layout"])
+    return {_name(row): _zeros(_weight(state_dict, row)) for row in layers}
 
 
 def network_sparsity(
@@ -46,11 +46,11 @@ def network_sparsity(
 
     Keys `sparsity_pruned_layers` (0 if none is pruned) and `sparsity_network`.
     """
-    weights = {row["layer"]: _weight(state_dict, row) for row in layers}
-    pruned = [weights[row["layer"]] for row in layers if row["status"] == "pruned"]
+    weights = [_weight(state_dict, row) for row in layers]
+    pruned = [_weight(state_dict, row) for row in layers if row["status"] == "pruned"]
     return {
         "sparsity_pruned_layers": _joint_zeros(pruned),
-        "sparsity_network": _joint_zeros(list(weights.values())),
+        "sparsity_network": _joint_zeros(weights),
     }
 
 
@@ -87,6 +87,12 @@ def _check_unstructured(name: str, weight: Tensor, pattern: str) -> None:
             f"layer {name!r} is said to be pruned {pattern}, but only {fewest} of "
             f"{rows.shape[1]} weights are zero; prune the network again"
         )
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """The layer's name, with the tensor's where that is not ``weight``."""
+    name: str = row["layer"]
+    return name if row["tensor"] == "weight" else f"{name}.{row['tensor']}".lstrip(".")
 
 
 def _weight(state_dict: Mapping[str, Tensor], row: Mapping[str, Any]) -> Tensor:

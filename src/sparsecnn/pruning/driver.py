@@ -1,9 +1,11 @@
 """Prune a whole model."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,7 +33,7 @@ from sparsecnn.pruning.layer import (
 )
 from sparsecnn.pruning.memory import MIB, SHARE, Budget, available, layer_need
 from sparsecnn.pruning.model.reparametrized import plain_weights
-from sparsecnn.pruning.model.weights import Weight, find_weights, require_values
+from sparsecnn.pruning.model.weights import Weight, find_weights, require_module, require_values
 from sparsecnn.pruning.result import LayerReport, PruningResult
 from sparsecnn.pruning.selection import UNREACHED, as_patterns, reasons_to_stay_dense
 from sparsecnn.pruning.settings import Settings, read_settings
@@ -40,6 +42,9 @@ from sparsecnn.pruning.state import TwoStates, evaluating, module_by_module
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
+
+_ALONE = threading.Lock()
+"""Of threads that prune one does at a time: some of what is set meanwhile is the process's."""
 
 _NAMED = 5
 """Layers that a warning names."""
@@ -72,6 +77,10 @@ def prune(
     before or after; one forward pass shows which. Every other weight stays as it is, and is listed
     with the reason.
 
+    The model runs in threads that are in the caller's autocast, inference mode, default device and
+    function modes, not in dispatch modes, and without compiled code. Threads that prune wait for
+    each other.
+
     Parameters
     ----------
     model
@@ -97,7 +106,8 @@ def prune(
         layer is included.
     calibration
         ``independent``: every layer's inputs come from the dense network. ``sequential``: from
-        the network as pruned so far.
+        the network as pruned so far; all batches are then in the model at once, so that it must
+        not hold a lock in its forward pass.
     target
         The outputs a layer shall reproduce: its ``own`` on the inputs it gets, or those it has
         in the ``dense`` network (with sequential calibration), which lets it make up for the
@@ -131,9 +141,8 @@ def prune(
         and Hessians that do not fit into memory.
     """
     started = time.perf_counter()
-    _require_module(model)
+    require_module(model)
     require_values(model)
-    data = CalibrationData(model, calibration_batches, forward)
     settings = read_settings(
         method=method,
         pattern=pattern,
@@ -146,13 +155,15 @@ def prune(
         precision=precision,
         **options,
     )
+    data = CalibrationData(model, calibration_batches, forward)
     if precision == "float64" and data.device and data.device.type == "mps":
         raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
     surroundings = Surroundings.here({p.device.type for p in model.parameters()})
-    with ExitStack() as stack:
+    with _ALONE, ExitStack() as stack:
         for context in (full_precision(), surroundings.left(), evaluating(model)):
             stack.enter_context(context)
         stack.enter_context(module_by_module(model))
+        states = stack.enter_context(TwoStates())  # left last: writing back may fail, too
         computed, ingredients = stack.enter_context(plain_weights(model))
         weights = find_weights(model, computed, ingredients)
         seen = survey(model, weights, lambda: data.run(0), surroundings)
@@ -170,76 +181,93 @@ def prune(
             for name, reason in reasons.items()
         }
         chosen = {name: weights[name] for name, reason in reasons.items() if not reason}
-        budget = _budget(chosen, seen, settings, memory_mb, data.device)
-        states = stack.enter_context(TwoStates(_changing(chosen, seen, settings)))
-        names = {id(weight.value): name for name, weight in chosen.items()}
-        walks = Walks(
-            Passes(data.run, surroundings, names),
-            Passes(data.run, surroundings, names, after=True),
-            len(data),
-            states,
+        task = _Task(
+            chosen, seen, settings, _budget(chosen, seen, settings, memory_mb, data.device)
         )
-        rounds = (
-            independent(walks, budget.groups())
-            if settings.calibration == "independent"
-            else sequential(walks, seen, list(chosen), settings.target, budget.left())
-        )
-        masks = _prune_in_rounds(rounds, chosen, seen, settings, budget.chunk, reports)
+        states.add(task.changing())
+        masks = {}
+        for name, mask, report in _pruned(task, _rounds(task, data, surroundings, states)):
+            masks[name], reports[name] = mask, report
     total = sum(report.weights for report in reports.values())
     for report in reports.values():
         report.share = report.weights / total
     return PruningResult(masks, list(reports.values()), time.perf_counter() - started)
 
 
-def _prune_in_rounds(
-    rounds: Generator[Round, None, None],
-    chosen: Mapping[str, Weight],
-    seen: Survey,
-    settings: Settings,
-    chunk: int,
-    reports: dict[str, LayerReport],
-) -> dict[str, Tensor]:
-    """Prune the chosen layers, each when its round comes; their masks, and their reports put in."""
-    masks: dict[str, Tensor] = {}
-    reported = time.perf_counter()
+@dataclass(frozen=True)
+class _Task:
+    """What is pruned, and how."""
+
+    weights: dict[str, Weight]
+    seen: Survey
+    settings: Settings
+    budget: Budget
+
+    def changing(self) -> list[Tensor]:
+        """The tensors that pruning changes."""
+        biases = [self.seen.usages[name].bias for name in self.weights]
+        return [
+            *(weight.value for weight in self.weights.values()),
+            *(bias for bias in biases if self.settings.bias_correction and bias is not None),
+        ]
+
+    def moments(self, name: str) -> LayerMoments:
+        """What is to be known of the data of one layer, without any data yet."""
+        return LayerMoments(
+            name,
+            self.weights[name].value,
+            chunk=self.budget.chunk,
+            dtype=self.settings.dtype,
+            diagonal_only=self.settings.needs != "hessian",
+        )
+
+    def solve(self, name: str, moments: LayerMoments | None) -> Pruned:
+        """The pruned weight of one layer, not yet in place."""
+        return solve_layer(self.weights[name], self.seen.usages[name], moments, self.settings)
+
+
+def _rounds(
+    task: _Task, data: CalibrationData, surroundings: Surroundings, states: TwoStates
+) -> Generator[Round, None, None]:
+    """The layers in the order in which they are pruned, with what shows their data."""
+    names = {id(weight.value): name for name, weight in task.weights.items()}
+    before = Passes(data.run, surroundings, names)
+    walks = Walks(before, replace(before, after=True), len(data), states)
+    if task.settings.calibration == "independent":
+        return independent(walks, task.budget.groups())
+    return sequential(
+        walks, task.seen, list(task.weights), task.settings.target, task.budget.left()
+    )
+
+
+def _pruned(
+    task: _Task, rounds: Generator[Round, None, None]
+) -> Iterator[tuple[str, Tensor, LayerReport]]:
+    """Prune each layer when its round comes; its name, mask and report."""
+    reported, count = time.perf_counter(), 0
     with closing(rounds):
         for one in rounds:
-            for name, pruned in _solved(one, chosen, seen, settings, chunk):
-                masks[name], reports[name] = store_layer(
-                    chosen[name], seen.usages[name], pruned, settings
-                )
+            for name, pruned in _solved(task, one):
+                usage = task.seen.usages[name]
+                yield name, *store_layer(task.weights[name], usage, pruned, task.settings)
+                count += 1
                 if time.perf_counter() - reported > REPORT_SECONDS:
                     reported = time.perf_counter()
-                    logger.info("pruned %d of %d layers, last %s", len(masks), len(chosen), name)
-    return masks
+                    logger.info("pruned %d of %d layers, last %s", count, len(task.weights), name)
 
 
-def _solved(
-    one: Round, chosen: Mapping[str, Weight], seen: Survey, settings: Settings, chunk: int
-) -> Iterator[tuple[str, Pruned]]:
+def _solved(task: _Task, one: Round) -> Iterator[tuple[str, Pruned]]:
     """The layers of a round, solved one after the other, with their errors."""
-    moments: dict[str, LayerMoments] = {}
-    if settings.needs != "nothing":
-        moments = {
-            name: LayerMoments(
-                name,
-                chosen[name].value,
-                chunk=chunk,
-                dtype=settings.dtype,
-                diagonal_only=settings.needs != "hessian",
-            )
-            for name in one.names
-        }
+    needs = task.settings.needs
+    moments = {} if needs == "nothing" else {name: task.moments(name) for name in one.names}
+    if moments:
         one.feed(moments)
-    if settings.needs == "hessian":
+    if needs == "hessian":
         for name in one.names:
-            yield name, solve_layer(chosen[name], seen.usages[name], moments.pop(name), settings)
+            yield name, task.solve(name, moments.pop(name))
         return
-    solved = {
-        name: solve_layer(chosen[name], seen.usages[name], moments.get(name), settings)
-        for name in one.names
-    }
-    errors = {name: error_of(chosen[name], pruned, settings) for name, pruned in solved.items()}
+    solved = {name: task.solve(name, moments.get(name)) for name in one.names}
+    errors = {name: error_of(task.weights[name], solved[name], task.settings) for name in solved}
     one.feed(errors)
     for name, pruned in solved.items():
         pruned.report.relative_error = errors[name].relative()
@@ -247,40 +275,14 @@ def _solved(
         yield name, pruned
 
 
-def _require_module(model: object) -> None:
-    """Raise `UserError`, with what to do, unless layers of the model can be changed one by one."""
-    kind = type(model).__name__
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UserError(
-            f"the model is a {kind}, whose operations cannot be seen or changed one by one: prune "
-            "the module that it was made from, then script or trace that"
-        )
-    if isinstance(model, torch.export.ExportedProgram):
-        raise UserError(
-            "the model is an ExportedProgram, which is fixed: prune the module that it was "
-            "exported from, then export that"
-        )
-    if not isinstance(model, nn.Module):
-        raise UserError(f"the model is a {kind}; it has to be a torch.nn.Module")
-
-
 def _warn_of_unreached(reasons: Mapping[str, str]) -> None:
     names = [name for name, reason in reasons.items() if reason == UNREACHED]
     if names:
         shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         logger.warning(
-            "the first calibration batch did not reach %d weights, which stay dense: %s",
+            "weights that the first calibration batch did not reach stay dense (%d): %s",
             *(len(names), shown),
         )
-
-
-def _changing(chosen: Mapping[str, Weight], seen: Survey, settings: Settings) -> list[Tensor]:
-    """The tensors that pruning changes."""
-    biases = [seen.usages[name].bias for name in chosen] if settings.bias_correction else []
-    return [
-        *(weight.value for weight in chosen.values()),
-        *(bias for bias in biases if bias is not None),
-    ]
 
 
 def _budget(

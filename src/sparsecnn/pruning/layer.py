@@ -156,6 +156,7 @@ def _kind(weight: Weight, usage: Usage | None) -> str:
 
 
 def _zeros(value: Tensor) -> float:
+    value = value if value.layout == torch.strided else value.to_dense()
     return int((value == 0).sum()) / value.numel() if value.numel() else 0.0
 
 

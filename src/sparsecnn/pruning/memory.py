@@ -46,22 +46,27 @@ def _left_in_cgroups() -> Iterator[int]:
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            folder, most, now = _CGROUPS, "memory.max", "memory.current"
+            folder, names = _CGROUPS, ("memory.max", "memory.current", "inactive_file")
         elif controllers == "memory":
-            folder, most, now = (
-                *(_CGROUPS / "memory", "memory.limit_in_bytes"),
-                "memory.usage_in_bytes",
-            )
+            folder = _CGROUPS / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
         # Within a container the path is that of its host, and the root is the group's own.
         own = folder / path.strip("/")
         for place in (own, *own.parents):
-            bound, used = _read(place / most).strip(), _read(place / now).strip()
-            if bound.isdecimal() and used.isdecimal() and int(bound) < _UNBOUNDED:
-                yield int(bound) - int(used)
+            yield from _left(place, *names)
             if place == folder:
                 break
+
+
+def _left(place: Path, most: str, now: str, reclaimable: str) -> Iterator[int]:
+    """What one control group leaves, if it has a bound; copies of files make room when asked."""
+    bound, used = _read(place / most).strip(), _read(place / now).strip()
+    if bound.isdecimal() and used.isdecimal() and int(bound) < _UNBOUNDED:
+        lines = (line.split() for line in _read(place / "memory.stat").splitlines())
+        files = sum(int(line[1]) for line in lines if line[0] == reclaimable)
+        yield int(bound) - int(used) + files
 
 
 def _read(path: Path) -> str:

@@ -1,7 +1,8 @@
 """Run a model for calibration and leave it as it was."""
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,14 @@ from torch import Tensor, nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients inside; every module's own mode is restored afterwards."""
+    """Eval mode and no gradients inside; every module's own mode is restored afterwards.
+
+    The flags are set as such: a `train` method of the user's may change more, such as weights.
+    """
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
+        for module in modes:
+            module.training = False
         with torch.no_grad():
             yield
     finally:
@@ -29,9 +34,11 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
     """
     parallel = [module for module in model.modules() if isinstance(module, nn.DataParallel)]
     devices = [module.device_ids for module in parallel]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    buffers = [(buffer, _copy(buffer)) for buffer in model.buffers() if _comparable(buffer)]
+    plain = [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    places = [(module._buffers, dict(module._buffers)) for module in plain]
     fused = torch.backends.mha.get_fastpath_enabled()
-    with torch.compiler.set_stance("force_eager"):
+    with _uncompiled():
         torch.backends.mha.set_fastpath_enabled(False)
         for module in parallel:
             module.device_ids = []
@@ -39,11 +46,19 @@ def module_by_module(model: nn.Module) -> Iterator[None]:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
-            for module, own in zip(parallel, devices, strict=True):
-                module.device_ids = own
+            for module, ids in zip(parallel, devices, strict=True):
+                module.device_ids = ids
+            for place, own in places:
+                place.update(own)
             for buffer, value in buffers:
-                if not _same(buffer, value):
+                if not torch.equal(buffer, value):
                     write(buffer, value)
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    # Where the compiler is not there yet, nothing is compiled; to import it takes 3 s.
+    there = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if there else nullcontext()
 
 
 @contextmanager
@@ -67,9 +82,14 @@ class TwoStates:
     As a context manager it writes back what they were if anything is raised inside.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._tensors = list(tensors)
-        self._dense = [tensor.detach().clone() for tensor in tensors]
+    def __init__(self) -> None:
+        self._tensors: list[Tensor] = []
+        self._dense: list[Tensor] = []
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Tensors about to change, as they are now."""
+        self._tensors += tensors
+        self._dense += [_copy(tensor) for tensor in tensors]
 
     @contextmanager
     def dense(self) -> Iterator[None]:
@@ -96,7 +116,12 @@ def write(tensor: Tensor, value: Tensor) -> None:
         tensor.copy_(value)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    if one.is_meta:
-        return True
-    return torch.equal(one, other)
+def _copy(tensor: Tensor) -> Tensor:
+    """One that can take its place: an inference tensor of an inference tensor."""
+    with torch.inference_mode(tensor.is_inference()):
+        return tensor.detach().clone()
+
+
+def _comparable(tensor: Tensor) -> bool:
+    """Whether it has values and they lie in plain memory."""
+    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta

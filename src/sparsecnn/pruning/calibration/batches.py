@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -160,7 +161,8 @@ class _Call:
         return not any(lengths) if lengths else not list(leaves([self.args, self.kwargs]))
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "_Call":
-        return _Call(self.number, changed(self.args, change), changed(self.kwargs, change))
+        once = cache(change)  # attention goes by whether two of its inputs are one object
+        return _Call(self.number, changed(self.args, once), changed(self.kwargs, once))
 
     def described(self) -> str:
         if self.kwargs:

@@ -7,24 +7,57 @@ code it stands; and whatever else is done with a weight is seen too.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sparsecnn.pruning.calibration.nested import leaves
+
+
+def _overloads(name: str) -> list[Callable[..., Any]]:
+    """The same as modules call it that come from an exported program."""
+    packet = getattr(torch.ops.aten, name)
+    return [getattr(packet, overload) for overload in packet.overloads() if overload != "out"]
+
 
 OPERATIONS: dict[Callable[..., Any], str] = {
     functional.linear: "linear",
     torch.conv1d: "conv1d",
     torch.conv2d: "conv2d",
     torch.conv3d: "conv3d",
+    **{
+        overload: name
+        for name in ("linear", "conv1d", "conv2d", "conv3d")
+        for overload in _overloads(name)
+    },
 }
 """What can be pruned for, by the function that computes it."""
+
+_NO_VALUES = (
+    *(bool, int, str, type(None)),
+    *(torch.dtype, torch.device, torch.layout, torch.Size, torch.memory_format),
+)
+"""Types of what functions say of a tensor without looking at its values."""
+
+_COMPARISONS = {torch.equal, torch.allclose, Tensor.equal, Tensor.allclose, Tensor.is_nonzero}
+"""Functions that return a bool and look at values, for all that."""
+
+_OF_FORM = {
+    *(torch.empty_like, torch.zeros_like, torch.ones_like, torch.full_like),
+    *(torch.rand_like, torch.randn_like, torch.randint_like),
+    *(Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full, Tensor.new_tensor),
+}
+"""Functions that look at nothing of a tensor but its shape, dtype and device."""
+
+_OF_FORM_OF_OTHER = {Tensor.to, Tensor.type_as, Tensor.view_as, Tensor.expand_as, Tensor.reshape_as}
+"""The same, of a tensor that is not their first."""
 
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
@@ -81,6 +114,20 @@ def pad_sides(convolution: Convolution) -> list[int]:
     return [side for pair in reversed(convolution.padding) for side in pair]
 
 
+@dataclass(frozen=True)
+class Running:
+    """A function that is being computed."""
+
+    function: str
+    given: frozenset[int] = frozenset()
+    """Ids of the tensors it got."""
+    is_call: bool = False
+    """Whether it is one of the `OPERATIONS`, with a tensor watched as its weight."""
+
+
+NOTHING = Running("")
+
+
 class Watch(TorchFunctionMode):
     """Sees what is done with some tensors in the thread that it is entered in; subclasses act.
 
@@ -92,6 +139,8 @@ class Watch(TorchFunctionMode):
         """Watch the tensors of these ids, which have these names."""
         super().__init__()
         self._names = names
+        self._inside: list[Callable[..., Any]] = []
+        self.running = NOTHING
 
     def before(self, name: str, call: Call) -> None:
         """One of the `OPERATIONS` is about to use the tensor of this name as its weight."""
@@ -113,31 +162,92 @@ class Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        read = [value for value in _tensors((args, kwargs)) if id(value) in self._names]
-        if read and isinstance(func, FunctionType):
-            with self:
-                return _without_override(func)(*args, **kwargs)
+        given = list(tensors_in((args, kwargs)))
+        read = [value for value in given if id(value) in self._names]
+        if read and isinstance(func, FunctionType) and func not in self._inside:
+            return self._looked_into(func, args, kwargs)
+        self.running = Running(function_name(func), frozenset(map(id, given)))
+        try:
+            return self._watched(func, args, kwargs, read)
+        finally:
+            self.running = NOTHING
+
+    def _watched(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        read: list[Tensor],
+    ) -> Any:
+        function = self.running.function
         found = _as_call(func, args, kwargs) if read and func in OPERATIONS else None
-        if found is None or id(found[0]) not in self._names:
-            result = func(*args, **kwargs)
-        else:
+        if found is not None and id(found[0]) in self._names:
             weight, call = found
-            name = self._names[id(weight)]
-            self.before(name, call)
-            result = func(*args, **kwargs)
-            self.after(name, call, result)
-            read = _without_one_each(read, weight, call.bias)
-        for value in _tensors(result):
-            self.computed(value)
-        for value in read:
-            if any(given is not value for given in _tensors(result)):
-                self.read(self._names[id(value)], _function_name(func))
+            function += (unusual := _unusual(call.inputs))
+            if not unusual:
+                read = _without_one_each(read, weight, call.bias)
+                return self._called(weight, call, lambda: func(*args, **kwargs), read)
+        result = func(*args, **kwargs)
+        self._tell(result, [v for v in read if _looks_at(func, args, v, result)], function)
         return result
 
+    def _called(
+        self, weight: Tensor, call: Call, compute: Callable[[], Tensor], read: list[Tensor]
+    ) -> Tensor:
+        """`read` are tensors watched that are more to it than its weight and bias."""
+        name, running = self._names[id(weight)], self.running
+        self.before(name, call)
+        self.running = replace(running, is_call=True)
+        result = compute()
+        self.running = running
+        self.after(name, call, result)
+        self._tell(result, read, running.function)
+        return result
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+    def _tell(self, result: Any, read: list[Tensor], function: str) -> None:
+        for value in tensors_in(result):
+            if not is_functorch_wrapped_tensor(value):
+                self.computed(value)
+        for value in read:
+            self.read(self._names[id(value)], function)
+
+    def _looked_into(
+        self, func: FunctionType, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        self._inside.append(func)
+        try:
+            with self:
+                return _without_override(func)(*args, **kwargs)
+        finally:
+            self._inside.pop()
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors in it."""
     return (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
+
+
+def _looks_at(
+    function: Callable[..., Any], args: tuple[Any, ...], value: Tensor, result: Any
+) -> bool:
+    """Whether a function that was given a tensor and returned this looked at its values."""
+    if function in _OF_FORM or (function in _OF_FORM_OF_OTHER and args[0] is not value):
+        return False
+    if function in _COMPARISONS:
+        return True
+    return any(
+        leaf is not value if isinstance(leaf, Tensor) else not isinstance(leaf, _NO_VALUES)
+        for leaf in leaves(result)
+    )
+
+
+def _unusual(inputs: Tensor) -> str:
+    """What inputs are if they are no plain numbers that can be kept and looked at."""
+    if is_functorch_wrapped_tensor(inputs):
+        return " with inputs that torch.func transforms"
+    if inputs.is_nested or is_traceable_wrapper_subclass(inputs):
+        return f" with a nested or wrapped {type(inputs).__name__}"
+    return "" if inputs.layout == torch.strided else f" with {str(inputs.layout)[6:]} inputs"
 
 
 def _without_one_each(values: list[Tensor], *gone: Tensor | None) -> list[Tensor]:
@@ -161,7 +271,8 @@ def _without_override(function: FunctionType) -> FunctionType:
     return copied
 
 
-def _function_name(function: Callable[..., Any]) -> str:
+def function_name(function: Callable[..., Any]) -> str:
+    """As users know it."""
     name: str = resolve_name(function) or getattr(function, "__name__", str(function))
     return name.removesuffix(".__get__").removeprefix("torch.")
 

@@ -9,7 +9,7 @@ from functools import partial
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.calibration.moments import Consumer
 from sparsecnn.pruning.calibration.survey import Survey
-from sparsecnn.pruning.calibration.trajectory import Passes, Stop, Trips
+from sparsecnn.pruning.calibration.trajectory import Passes, Stop, Trips, ended
 from sparsecnn.pruning.state import TwoStates
 
 CALIBRATIONS = ("independent", "sequential")
@@ -94,7 +94,8 @@ def sequential(
         second pass, through the dense network, alongside).
     """
     positions = survey.positions(dict.fromkeys(names))
-    with closing(Trips(walks.before)) as pruned, closing(Trips(walks.after)) as dense:
+    pruned, dense = Trips(walks.before), Trips(walks.after)
+    with ended(pruned, dense):
         for name in sorted(names, key=lambda name: positions[name][-1]):
             places = positions[name]
             show = partial(_show, name, places, pruned, dense if target == "dense" else None, walks)

@@ -47,6 +47,29 @@ def input_rows(
     yield from _convolution_rows(convolution, inputs, outputs, max_bytes, dtype)
 
 
+def input_sums(call: Call, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
+    """Sum of all rows of `input_rows`, that of their squares, and their number, unfolding none.
+
+    Both sums have shape (groups, columns); they are computed in `dtype` or the inputs' own, if that
+    is wider.
+    """
+    inputs, convolution = call.inputs, call.convolution
+    values = inputs.to(torch.promote_types(inputs.dtype, dtype))
+    if convolution is None:
+        rows = values.reshape(-1, values.shape[-1])
+        return rows.sum(0, keepdim=True), rows.square().sum(0, keepdim=True), len(rows)
+    if inputs.dim() == len(convolution.kernel) + 1:
+        values = values[None]
+    padded = functional.pad(values, pad_sides(convolution))
+    size = _output_size(convolution, values.shape[2:])
+    # A sum over windows is one of sums over images.
+    sums = torch.stack([padded.sum(0), padded.square().sum(0)])
+    windows = _windows(convolution, sums, size).flatten(1, len(size)).sum(1)
+    by_group = windows.unflatten(-1, (convolution.groups, -1)).movedim(-2, 1)
+    total, squares = by_group.reshape(2, convolution.groups, -1)
+    return total, squares, len(values) * prod(size)
+
+
 def _convolution_rows(
     convolution: Convolution,
     images: Tensor,

@@ -8,7 +8,7 @@ from torch import Tensor
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import sum_in_float64
 from sparsecnn.pruning.calibration.calls import Call, Outcome
-from sparsecnn.pruning.calibration.inputs import input_rows
+from sparsecnn.pruning.calibration.inputs import input_rows, input_sums
 from sparsecnn.pruning.layouts import from_channels_order
 
 _BLOCK = 192
@@ -62,15 +62,17 @@ class LayerMoments:
     def add(self, call: Call, wanted: Outcome | None = None) -> None:
         """Add one use of the weight, and the outputs it should have if not its own."""
         assert not self._scaled, "the Hessian has been taken"
+        if self._diagonal_only:
+            total, squares, count = input_sums(call, self._dtype)
+            self._input_sum = self._input_sum + total
+            self._squares = squares if self._squares is None else self._squares + squares
+            self.count += count
+            return
         outputs = None if wanted is None else wanted.output
         for rows, part in input_rows(call, outputs, self._max_bytes):
             rows = rows.to(torch.promote_types(rows.dtype, self._dtype))
             self._input_sum = self._input_sum + rows.sum(1)
             self.count += rows.shape[1]
-            if self._diagonal_only:
-                squares = rows.square().sum(1)
-                self._squares = squares if self._squares is None else self._squares.add_(squares)
-                continue
             if self._gram is None:
                 groups, _, columns = rows.shape
                 self._gram = rows.new_zeros(groups, columns, columns)

@@ -5,40 +5,51 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Autocast and default device, which torch keeps for each thread by itself."""
+    """What torch keeps for each thread by itself; modes that a user has entered are left out."""
 
     autocast: tuple[tuple[str, torch.dtype], ...]
     """Device types that autocast is on for, with the dtype it casts to."""
     device: torch.device
     """Where tensors are made unless said otherwise."""
-    gpu: int | None
-    """The current CUDA device, if the model is on one."""
+    stream: torch.cuda.Stream | None
+    """The current stream of the current CUDA device, if the model is on one."""
+    inference: bool
+    """Inference mode is on."""
+    modes: tuple[TorchFunctionMode, ...]
+    """What the caller's code watches or changes torch's functions with."""
 
     @classmethod
     def here(cls, devices: set[str]) -> "Surroundings":
         """Those of the present thread; autocast of the CPU and of these device types."""
         on = [kind for kind in sorted(devices | {"cpu"}) if torch.is_autocast_enabled(kind)]
         autocast = tuple((kind, torch.get_autocast_dtype(kind)) for kind in on)
-        gpu = torch.cuda.current_device() if "cuda" in devices else None
-        return cls(autocast, torch.get_default_device(), gpu)
+        stream = torch.cuda.current_stream() if "cuda" in devices else None
+        modes = [m for m in _get_current_function_mode_stack() if not isinstance(m, DeviceContext)]
+        inference = torch.is_inference_mode_enabled()
+        return cls(autocast, torch.get_default_device(), stream, inference, tuple(modes))
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """In another thread: the same, for forward passes."""
-        if self.gpu is not None:
-            torch.cuda.set_device(self.gpu)
+        if self.stream is not None:
+            torch.cuda.set_device(self.stream.device)
+            torch.cuda.set_stream(self.stream)
             torch.zeros(1, device="cuda")  # cuBLAS warns if it is the first to run in a thread
         with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(self.inference))
             stack.enter_context(torch.no_grad())
             for kind, dtype in self.autocast:
-                # A cast kept from before a layer was pruned would be that of its dense weight.
-                stack.enter_context(torch.autocast(kind, dtype, cache_enabled=False))
+                stack.enter_context(torch.autocast(kind, dtype))
             if self.device.type != "cpu":
                 stack.enter_context(self.device)
+            for mode in self.modes:
+                stack.enter_context(mode)
             yield
 
     @contextmanager
@@ -50,8 +61,4 @@ class Surroundings:
             for kind, _ in self.autocast:
                 stack.enter_context(torch.autocast(kind, enabled=False))
             stack.enter_context(torch.device("cpu"))
-            try:
-                yield
-            finally:
-                if self.autocast:
-                    torch.clear_autocast_cache()
+            yield

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Thread
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsecnn.pruning.calibration.calls import Call, Watch
+from sparsecnn.pruning.calibration.calls import Call, Watch, function_name, tensors_in
 from sparsecnn.pruning.calibration.surroundings import Surroundings
-from sparsecnn.pruning.model.weights import Weight, overlapping
+from sparsecnn.pruning.calibration.trajectory import Passes
+from sparsecnn.pruning.model.weights import Memory, Weight, overlapping
 
 _NAMED = 3
 """Functions that a reason names."""
@@ -60,8 +63,15 @@ def survey(
     parameters = {id(value): name for name, value in model.named_parameters()}
     watched = {id(one.value): name for name, one in weights.items() if id(one.value) in parameters}
     watch = _Recorder(parameters | watched)
+    memory = Memory((name, one.value) for name, one in weights.items() if id(one.value) in watched)
     versions = {name: _version(one.value) for name, one in weights.items()}
-    _run_in_thread(run, watch, surroundings)
+
+    def watched_run(_: int) -> None:
+        with watch, _HiddenReads(watch, memory):
+            run()
+
+    for _ in Passes(watched_run, surroundings, {}).stops(0):
+        pass
     usages: dict[str, Usage] = {}
     for name in watch.first_read:
         if name in weights:
@@ -80,6 +90,8 @@ class _Recorder(Watch):
         super().__init__(names)
         self.calls: list[tuple[str, Call]] = []
         self.reads: dict[str, list[str]] = {}
+        self.hidden: dict[str, list[str]] = {}
+        """What read it by other ways than functions of torch that were given it."""
         self.first_read: dict[str, None] = {}
 
     def before(self, name: str, call: Call) -> None:
@@ -91,51 +103,67 @@ class _Recorder(Watch):
         self.first_read.setdefault(name)
         self.reads.setdefault(name, []).append(function)
 
+    def read_hidden(self, name: str, function: str) -> None:
+        """A function that was not given this tensor itself read it."""
+        self.first_read.setdefault(name)
+        self.hidden.setdefault(name, []).append(function)
+
     @property
     def read_ids(self) -> set[int]:
         """Of the tensors that another function read."""
         return {key for key, name in self._names.items() if name in self.reads}
 
 
-def _run_in_thread(run: Callable[[], None], watch: Watch, surroundings: Surroundings) -> None:
-    errors: list[BaseException] = []
+class _HiddenReads(TorchDispatchMode):
+    """Tells the recorder of reads that cannot be seen in what functions of torch are given.
 
-    def inside() -> None:
-        try:
-            with surroundings.entered(), watch:
-                run()
-        except BaseException as error:
-            errors.append(error)
+    These are by views that were made before the pass, in torch.func, and in compiled code.
+    """
 
-    thread = Thread(target=inside, name="forward pass")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
+    def __init__(self, watch: _Recorder, memory: Memory) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._watch, self._memory = watch, memory
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch imports its compiler here, 3 s, to keep it out of this method
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs, running = kwargs or {}, self._watch.running
+        with torch._C.DisableTorchFunction():
+            for value in () if running.is_call else tensors_in((args, kwargs)):
+                if id(value) not in running.given:
+                    function = (
+                        f"{running.function} of a view of it"
+                        if running.function
+                        else f"{function_name(func)} in compiled code"
+                    )
+                    for name in self._memory.of(value):
+                        self._watch.read_hidden(name, function)
+            return func(*args, **kwargs)
 
 
 def _usage(weight: Weight, name: str, watch: _Recorder) -> Usage:
     calls = [call for called, call in watch.calls if called == name]
-    functions = list(dict.fromkeys(watch.reads.get(name, [])))
+    functions = list(dict.fromkeys(watch.reads.get(name) or watch.hidden.get(name, [])))
     usage = Usage(len(calls), calls[0].groups if calls else 1, functions=functions)
     kind = type(weight.module).__name__
     shown = ", ".join(functions[:_NAMED]) + (", ..." if len(functions) > _NAMED else "")
     if functions and calls:
-        usage.problem = f"{kind} also reads it by {shown}, which pruning it would change"
-    elif functions and isinstance(weight.module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        usage.problem = (
-            f"{kind} computes something else than {_plain(weight.module)} with it "
-            f"(reads it by {shown})"
-        )
+        usage.problem = f"{kind} also uses it in {shown}, which would change if it were pruned"
     elif functions:
-        usage.problem = f"{kind} reads it by {shown}, no linear layer or convolution"
+        usage.problem = (
+            f"{kind} uses it in {shown}, not as the weight of a plain linear layer or convolution"
+        )
     elif len({call.groups for call in calls}) > 1:
         usage.problem = "it is used with different numbers of groups"
     return usage
-
-
-def _plain(module: nn.Module) -> str:
-    return "a linear layer" if isinstance(module, nn.Linear) else "a convolution"
 
 
 def _free_bias(
@@ -164,6 +192,7 @@ def _owned_once(model: nn.Module) -> dict[int, nn.Parameter]:
     return found
 
 
-def _version(value: Tensor) -> int:
-    """How often it was changed in place; an inference tensor does not count."""
-    return 0 if value.is_inference() else value._version
+def _version(value: Tensor) -> tuple[int, int]:
+    """Differs once it has been changed; the changes of an inference tensor do not count."""
+    place = value.data_ptr() if value.layout == torch.strided else 0
+    return 0 if value.is_inference() else value._version, place

@@ -6,17 +6,25 @@ there. The order is the order of the data, whatever branches the model takes, an
 model costs a single forward pass. Only one thread runs at a time.
 """
 
+import logging
 import threading
 import weakref
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sparsecnn.errors import UserError
 from sparsecnn.pruning.calibration.calls import Call, Outcome, Watch
 from sparsecnn.pruning.calibration.surroundings import Surroundings
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 300.0
+"""Seconds from one stop to the next before a warning says what may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,12 @@ class _PausingWatch(Watch):
             self.computed(output)
             self._pause(Stop(name, call, Outcome(output, call.bias)))
 
+    def read(self, name: str, function: str) -> None:
+        raise UserError(
+            f"layer {name!r}: a batch uses its weight in {function}, which the first did not; "
+            "leave the layer out with exclude"
+        )
+
     def computed(self, result: Tensor) -> None:
         self._results[id(result)] = weakref.ref(result)
 
@@ -101,7 +115,10 @@ class Pass:
         self.count = 0
         """Stops it has come to."""
         self._passes, self._index = passes, index
-        self._thread = threading.Thread(target=self._run, name="forward pass", daemon=True)
+        run = copy_context().run  # or context variables would be at their defaults
+        self._thread = threading.Thread(
+            target=run, args=(self._run,), name="forward pass", daemon=True
+        )
         self._watch = _PausingWatch(passes.names, self._pause, after=passes.after)
         self._resume, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._error: BaseException | None = None
@@ -112,10 +129,20 @@ class Pass:
         if self.count == 0 and not self._thread.is_alive():
             self._thread.start()
         self.stop = None
+        torch.clear_autocast_cache()  # of all threads; weights may be others than when it paused
         self._resume.release()
-        self._paused.acquire()
+        while not self._paused.acquire(timeout=PATIENCE):
+            logger.warning(
+                "a batch took %g s without reaching the next layer: if the model holds a lock in "
+                "its forward pass, batches wait for each other; use calibration='independent'",
+                PATIENCE,
+            )
         if self._error is not None:
-            raise self._error
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error  # holds this frame
         if self.stop is not None:
             self.count += 1
         return self.stop
@@ -124,13 +151,18 @@ class Pass:
         """What its activations take where it is."""
         return self._watch.held_bytes()
 
+    def abandon(self) -> None:
+        """Let it end by itself, where it is."""
+        self.stop = None
+        self._closed = True
+        self._resume.release()
+
     def close(self) -> None:
         """End it where it is."""
-        self.stop = None
+        self.abandon()
         if self._thread.is_alive():
-            self._closed = True
-            self._resume.release()
             self._thread.join()
+        del self._watch  # each holds the other, and the pass the model
 
     def _run(self) -> None:
         self._resume.acquire()
@@ -146,10 +178,11 @@ class Pass:
 
     def _pause(self, stop: Stop) -> None:
         """Called in the thread of the pass."""
-        self.stop = stop
-        del stop
-        self._paused.release()
-        self._resume.acquire()
+        if not self._closed:  # a model that catches everything goes on
+            self.stop = stop
+            del stop
+            self._paused.release()
+            self._resume.acquire()
         if self._closed:
             raise _Abandoned
 
@@ -191,7 +224,24 @@ class Trips:
         if one := self._under_way.pop(index, None):
             one.close()
 
+    def abandon(self) -> None:
+        """Let all end by themselves."""
+        for one in self._under_way.values():
+            one.abandon()
+
     def close(self) -> None:
         """End all."""
         for index in list(self._under_way):
             self.drop(index)
+
+
+@contextmanager
+def ended(*trips: Trips) -> Iterator[None]:
+    """On leaving all are closed, none before all may end: one may hold what another waits for."""
+    try:
+        yield
+    finally:
+        for one in trips:
+            one.abandon()
+        for one in trips:
+            one.close()

@@ -1,7 +1,7 @@
 """The weights of a model, and which of them cannot be pruned whatever reads them."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -80,6 +80,23 @@ def find_weights(
     return found
 
 
+def require_module(model: object) -> None:
+    """Raise `UserError`, with what to do, unless layers of the model can be changed one by one."""
+    kind = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            f"the model is a {kind}, whose operations cannot be seen or changed one by one: prune "
+            "the module that it was made from, then script or trace that"
+        )
+    if isinstance(model, torch.export.ExportedProgram):
+        raise UserError(
+            "the model is an ExportedProgram, which is fixed: prune the module that it was "
+            "exported from, then export that"
+        )
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model is a {kind}; it has to be a torch.nn.Module")
+
+
 def require_values(model: nn.Module) -> None:
     """Raise `UserError` if a parameter has no values: of a lazy module, or on the meta device."""
     for name, parameter in model.named_parameters():
@@ -88,7 +105,7 @@ def require_values(model: nn.Module) -> None:
                 f"parameter {name!r} has no shape yet (its module is lazy): call the model once on "
                 "a batch, and load its weights, before pruning it"
             )
-        if parameter.is_meta:
+        if parameter.device.type == "meta":
             raise UserError(
                 f"parameter {name!r} is on the meta device, where there are no values: load the "
                 "model's weights before pruning it"
@@ -117,7 +134,7 @@ def _unfit(module: nn.Module, value: Tensor) -> str:
         return "it is quantized"
     if isinstance(module, torch.jit.ScriptModule):
         return "it is part of a ScriptModule, whose operations cannot be seen"
-    if type(value) not in (Tensor, nn.Parameter):
+    if hasattr(value, "__tensor_flatten__"):  # made of other tensors: sharded, quantized, packed
         return f"it is a {type(value).__name__}, not a plain tensor"
     if value.layout != torch.strided:
         return f"it is stored as {str(value.layout)[6:]}"
@@ -136,24 +153,51 @@ def _names_of_shared(model: nn.Module) -> dict[int, list[str]]:
     return names
 
 
+class Memory:
+    """Where in memory some tensors lie, by name."""
+
+    def __init__(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        self._extents: dict[object, list[tuple[int, int, str]]] = defaultdict(list)
+        for name, value in tensors:
+            if place := _place(value):
+                storage, start, stop = place
+                self._extents[storage].append((start, stop, name))
+
+    def of(self, value: Tensor) -> list[str]:
+        """Names of those that a tensor has memory in common with."""
+        storage, start, stop = _place(value) or (None, 0, 0)
+        return [
+            name
+            for other_start, other_stop, name in self._extents.get(storage, ())
+            if start < other_stop and other_start < stop
+        ]
+
+
+def _place(value: Tensor) -> tuple[object, int, int] | None:
+    """Its storage, and the first address and the one behind the last; None if it has none."""
+    if hasattr(value, "__tensor_flatten__") or value.is_nested:
+        return None
+    if value.is_meta or value.layout != torch.strided:
+        return None
+    try:
+        start = value.data_ptr()
+    except RuntimeError:  # what torch.func makes of a tensor
+        return None
+    if not start:
+        return None
+    span = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
+    storage = value.device, value.untyped_storage().data_ptr()
+    return storage, start, start + (span + 1) * value.itemsize
+
+
 def overlapping(model: nn.Module) -> dict[int, str]:
     """By the id of a tensor, why changing it would change another: they share memory."""
-    by_storage: dict[tuple[torch.device, int], list[tuple[int, int, str, int]]] = defaultdict(list)
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided:
-            continue
-        if value.is_meta or not value.numel():
-            continue
-        start, span = (
-            value.data_ptr(),
-            sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True)),
-        )
-        key = value.device, value.untyped_storage().data_ptr()
-        by_storage[key].append((start, start + (span + 1) * value.itemsize, name, id(value)))
-    found = {}
-    for extents in by_storage.values():
-        for start, stop, _, this in extents:
-            for other_start, other_stop, name, other in extents:
-                if this != other and start < other_stop and other_start < stop:
-                    found[this] = f"it shares memory with {name}"
-    return found
+    tensors = {id(value): (name, value) for name, value in _all(model)}
+    memory = Memory(tensors.values())
+    met = {key: [n for n in memory.of(value) if n != own] for key, (own, value) in tensors.items()}
+    return {key: f"it shares memory with {names[0]}" for key, names in met.items() if names}
+
+
+def _all(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_buffers()
+    yield from model.named_parameters()
