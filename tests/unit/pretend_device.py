@@ -45,6 +45,10 @@ class OnDevice(torch.Tensor):
     def device(self):
         return DEVICE
 
+    @property
+    def is_meta(self):
+        return False
+
     def tolist(self):
         return self.held.tolist()
 

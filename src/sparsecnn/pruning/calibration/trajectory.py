@@ -197,8 +197,6 @@ class Trips:
         self._passes = passes
         self._under_way: dict[int, Pass] = {}
         self._held: dict[int, int] = {}
-        self.most = 0
-        """Passes that were under way at once."""
 
     def at(self, index: int, number: int) -> Stop | None:
         """The stop of this number, from 0, of one batch; None if it has fewer."""
@@ -206,7 +204,6 @@ class Trips:
             self.drop(index)
         one = self._under_way.get(index) or self._passes.start(index)
         self._under_way[index] = one
-        self.most = max(self.most, len(self._under_way))
         while one.count <= number:
             if one.advance() is None:
                 self.drop(index)
