@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from networks import NETWORKS
-from tabulate import tabulate
 from trials import METHODS, dense_network, prune_copy, table_row
 
 
@@ -65,14 +64,10 @@ def peak_megabytes() -> float:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     columns = [column.replace("_", " ") for column in rows[0]]
-    texts = {"library": "left", "network": "left", "dense_and_why": "left"}
-    return tabulate(
-        [list(row.values()) for row in rows],
-        columns,
-        tablefmt="pipe",
-        colalign=[texts.get(column, "right") for column in rows[0]],
-        disable_numparse=True,
-    )
+    texts = {"library", "network", "dense_and_why"}
+    rule = ["---" if column in texts else "---:" for column in rows[0]]
+    lines = [columns, rule, *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 if __name__ == "__main__":

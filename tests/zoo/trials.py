@@ -83,7 +83,11 @@ def table_row(network: Network, trials: Mapping[str, Trial]) -> dict[str, Any]:
 
 
 def _why_dense(layers: Sequence[Any]) -> str:
-    """Each reason with how often there is it, whatever channels or names it speaks of."""
+    """Each reason in short with how often there is it, whatever channels it speaks of."""
     reasons = [layer.reason for layer in layers if layer.status == "dense"]
-    general = [re.sub(r"'[^']*'", "...", re.sub(r"^\d+ ", "", reason)) for reason in reasons]
-    return "; ".join(f"{count} x {reason}" for reason, count in Counter(general).most_common())
+    general = (re.sub(r"^\d+ (.*) are not.*", r"\1", one.split(", not as")[0]) for one in reasons)
+    short = (
+        one.replace("the first calibration batch did not reach it", "not reached")
+        for one in general
+    )
+    return "; ".join(f"{count} x {reason}" for reason, count in Counter(short).most_common())
