@@ -8,12 +8,12 @@ loaded meanwhile, some 40 MB, is in it.
 """
 
 import argparse
-import resource
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
+from pathlib import Path
 from platform import python_version
 from typing import Any
 
@@ -57,9 +57,9 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has had."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    """The most memory that this process has had; getrusage would begin with its parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
