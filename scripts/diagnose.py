@@ -32,7 +32,7 @@ from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.calibration.surroundings import Surroundings
 from sparsecnn.pruning.calibration.survey import survey
 from sparsecnn.pruning.calibration.trajectory import Passes
-from sparsecnn.pruning.memory import SHARE, Budget, Need, available, hessian_bytes
+from sparsecnn.pruning.memory import Budget, Need, hessian_bytes, usable
 from sparsecnn.pruning.model.weights import find_weights
 from sparsecnn.pruning.state import TwoStates, evaluating
 from sparsecnn.seeding import derive_seed
@@ -132,7 +132,7 @@ def inputs(model: nn.Module, batches: list[Batch]) -> list[dict[str, Any]]:
             for name, layer in layers.items()
         }
         needs = {name: Need(size, MATRICES * size) for name, size in sizes.items()}
-        budget = Budget(int(SHARE * available(device)), needs, given=False)
+        budget = Budget(usable(device), needs, given=False)
         rows = []
         for one in independent(walks, budget.groups()):
             moments = {name: LayerMoments(name, layers[name].value) for name in one.names}

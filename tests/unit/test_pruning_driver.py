@@ -1,4 +1,5 @@
 import copy
+import inspect
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,7 @@ import sparsecnn
 from sparsecnn.errors import UserError
 from sparsecnn.evaluation.verification import verify_pattern
 from sparsecnn.pruning import PruningResult, prune
+from sparsecnn.pruning.settings import read_settings
 
 
 class Network(nn.Module):
@@ -278,3 +280,10 @@ def test_no_batches(model: Network) -> None:
 def test_package_exports() -> None:
     assert sparsecnn.prune is prune
     assert sparsecnn.PruningResult is PruningResult
+
+
+def test_defaults_of_prune_are_those_that_a_study_is_checked_with() -> None:
+    shown = inspect.signature(prune).parameters
+    for name, parameter in inspect.signature(read_settings).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert shown[name].default == parameter.default, name

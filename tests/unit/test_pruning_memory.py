@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from sparsecnn.errors import UserError
 from sparsecnn.models.custom_cnn import custom_cnn
 from sparsecnn.pruning import PruningResult, memory, prune
+from sparsecnn.pruning.calibration.inputs import CHUNK
 from sparsecnn.pruning.calibration.moments import LayerMoments, OutputError
 from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.layouts import to_matrix
-from sparsecnn.pruning.memory import CHUNK, MIB, Budget, Need, available, layer_need
+from sparsecnn.pruning.memory import MIB, Budget, Need, available, layer_need
 from sparsecnn.pruning.methods.wanda import Wanda
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem
@@ -500,7 +501,7 @@ def test_the_parts_of_a_given_bound_are_the_same_however_much_is_free(
     torch.manual_seed(0)
     network, batches = Chain(), rows(24)
     _, weights, _ = passes_of(network, batches)
-    monkeypatch.setattr("sparsecnn.pruning.driver.available", lambda device: 2 * 3 * CHUNK)
+    monkeypatch.setattr("sparsecnn.pruning.memory.available", lambda device: 2 * 3 * CHUNK)
     _, others, _ = passes_of(network, batches)
     for name, value in weights.items():
         assert torch.equal(value, others[name])

@@ -31,7 +31,7 @@ from sparsecnn.pruning.layer import (
     solve_layer,
     store_layer,
 )
-from sparsecnn.pruning.memory import MIB, SHARE, Budget, available, layer_need
+from sparsecnn.pruning.memory import MIB, Budget, layer_need, usable
 from sparsecnn.pruning.model.reparametrized import plain_weights
 from sparsecnn.pruning.model.weights import Weight, find_weights, require_module, require_values
 from sparsecnn.pruning.result import LayerReport, PruningResult
@@ -293,11 +293,7 @@ def _budget(
     device: torch.device | None,
 ) -> Budget:
     """What there is and what the chosen layers take; `UserError` if one does not fit."""
-    total = (
-        int(SHARE * available(device or torch.device("cpu")))
-        if memory_mb is None
-        else int(memory_mb * MIB)
-    )
+    total = usable(device or torch.device("cpu")) if memory_mb is None else int(memory_mb * MIB)
     needs = {
         name: layer_need(settings, weight.value.shape, seen.usages[name].groups)
         for name, weight in chosen.items()

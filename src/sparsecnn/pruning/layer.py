@@ -51,7 +51,7 @@ def solve_layer(
     covered = prunable_columns(original.shape[-1], value.shape[1], settings.pattern.group, layout)
     report = describe(weight, usage, settings)
     if moments is None or settings.needs != "hessian":
-        diagonal = moments.diagonal(layout) if moments and settings.needs == "diagonal" else None
+        diagonal = None if moments is None else moments.diagonal(layout)
         problem = Problem(original, None, settings.pattern, covered, diagonal)
         solution = settings.method.solve(problem)
     else:

@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from sparsecnn.errors import UserError
+from sparsecnn.pruning.calibration.inputs import CHUNK
 from sparsecnn.pruning.problem import MATRICES
 from sparsecnn.pruning.settings import Settings
 
@@ -16,9 +17,6 @@ SHARE = 0.75
 """Of the memory that is free, what pruning takes unless it is told a bound."""
 
 MIB = 2**20
-
-CHUNK = 512 * MIB
-"""Bytes of unfolded inputs at a time: more is no faster."""
 
 _CHUNKS = 3
 """Of a chunk's size at once: windows, rows, the rows of a group."""
@@ -39,6 +37,11 @@ def available(device: torch.device) -> int:
     if limit != resource.RLIM_INFINITY:
         bounds.append(limit - psutil.Process().memory_info().vms)
     return max(0, int(min(bounds)))
+
+
+def usable(device: torch.device) -> int:
+    """Bytes that pruning takes of these unless it is told a bound."""
+    return int(SHARE * available(device))
 
 
 def _left_in_cgroups() -> Iterator[int]:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.optim.swa_utils import AveragedModel
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.calibration.nested import changed, leaves
+from sparsecnn.pruning.calibration.nested import changed, leaves, tensors_in
 
 Forward = Callable[[nn.Module, Any], object]
 """Calls the model with a batch; what it returns is dropped."""
@@ -153,7 +153,7 @@ class _Call:
     kwargs: dict[str, Any]
 
     def tensors(self) -> Iterator[Tensor]:
-        return (leaf for leaf in leaves([self.args, self.kwargs]) if isinstance(leaf, Tensor))
+        return tensors_in([self.args, self.kwargs])
 
     def is_empty(self) -> bool:
         """Whether there is nothing in it, or only tensors without examples beside settings."""
@@ -213,7 +213,7 @@ def _is_labels(second: Any, first: Any) -> bool:
 
 def _lengths(value: Any) -> set[int]:
     """What may be the number of examples: images come in one tensor, or in a list of tensors."""
-    lengths = {len(leaf) for leaf in leaves(value) if isinstance(leaf, Tensor) and leaf.dim()}
+    lengths = {len(tensor) for tensor in tensors_in(value) if tensor.dim()}
     return lengths | {len(value)} if isinstance(value, tuple | list) else lengths
 
 

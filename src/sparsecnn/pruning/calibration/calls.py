@@ -6,7 +6,7 @@ of its input, scale what comes out. So what is solved for is never a module but 
 code it stands; and whatever else is done with a weight is seen too.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from sparsecnn.pruning.calibration.nested import leaves
+from sparsecnn.pruning.calibration.nested import leaves, tensors_in
 
 
 def _overloads(name: str) -> list[Callable[..., Any]]:
@@ -220,11 +220,6 @@ class Watch(TorchFunctionMode):
                 return _without_override(func)(*args, **kwargs)
         finally:
             self._inside.pop()
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors in it."""
-    return (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
 
 
 def _looks_at(

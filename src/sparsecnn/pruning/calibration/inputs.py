@@ -9,6 +9,9 @@ from torch.nn import functional
 
 from sparsecnn.pruning.calibration.calls import Call, Convolution, pad_sides
 
+CHUNK = 512 * 2**20
+"""Bytes of unfolded inputs at a time: more is no faster."""
+
 
 def input_rows(
     call: Call, outputs: Tensor | None, max_bytes: int

@@ -8,7 +8,7 @@ from torch import Tensor
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import sum_in_float64
 from sparsecnn.pruning.calibration.calls import Call, Outcome
-from sparsecnn.pruning.calibration.inputs import input_rows, input_sums
+from sparsecnn.pruning.calibration.inputs import CHUNK, input_rows, input_sums
 from sparsecnn.pruning.layouts import from_channels_order
 
 _BLOCK = 192
@@ -38,7 +38,7 @@ class LayerMoments:
         name: str,
         weight: Tensor,
         *,
-        chunk: int = 2**29,
+        chunk: int = CHUNK,
         dtype: torch.dtype = torch.float32,
         diagonal_only: bool = False,
     ) -> None:

@@ -39,6 +39,11 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors among its `leaves`."""
+    return (leaf for leaf in leaves(value) if isinstance(leaf, Tensor))
+
+
 def _is_plain_tuple(value: Any) -> bool:
     """A tuple or named tuple; others, as torch.Size, cannot be built from any items."""
     named = isinstance(value, tuple) and hasattr(value, "_make")

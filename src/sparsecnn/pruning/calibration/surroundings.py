@@ -11,7 +11,7 @@ from torch.utils._device import DeviceContext
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What torch keeps for each thread by itself; modes that a user has entered are left out."""
+    """What torch keeps for each thread by itself, except dispatch modes."""
 
     autocast: tuple[tuple[str, torch.dtype], ...]
     """Device types that autocast is on for, with the dtype it casts to."""

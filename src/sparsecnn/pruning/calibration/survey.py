@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsecnn.pruning.calibration.calls import Call, Watch, function_name, tensors_in
+from sparsecnn.pruning.calibration.calls import Call, Watch, function_name
+from sparsecnn.pruning.calibration.nested import tensors_in
 from sparsecnn.pruning.calibration.surroundings import Surroundings
 from sparsecnn.pruning.calibration.trajectory import Passes
-from sparsecnn.pruning.model.weights import Memory, Weight, overlapping
+from sparsecnn.pruning.model.weights import Memory, Weight, names_of_tensors, overlapping
 
 _NAMED = 3
 """Functions that a reason names."""
@@ -78,8 +79,12 @@ def survey(
             usages[name] = _usage(weights[name], name, watch)
             if _version(weights[name].value) != versions[name]:
                 usages[name].problem = "the model changes it in its forward pass"
-    shared = overlapping(model)
-    biases = {key: one for key, one in _owned_once(model).items() if key not in shared}
+    names, shared = names_of_tensors(model), overlapping(model)
+    biases = {
+        id(one): one
+        for one in model.parameters()
+        if len(names[id(one)]) == 1 and id(one) not in shared
+    }
     for name, usage in usages.items():
         usage.bias = _free_bias(name, watch, biases)
     return Survey(usages, [name for name, _ in watch.calls])
@@ -174,22 +179,6 @@ def _free_bias(
     bias = owned_once.get(used.pop()) if len(used) == 1 else None
     free = bias is not None and id(bias) not in elsewhere and id(bias) not in watch.read_ids
     return bias if free else None
-
-
-def _owned_once(model: nn.Module) -> dict[int, nn.Parameter]:
-    """Parameters by id that have one name."""
-    found: dict[int, nn.Parameter] = {}
-    seen: set[int] = set()
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is None:
-                continue
-            if id(parameter) in seen:
-                found.pop(id(parameter), None)
-            else:
-                seen.add(id(parameter))
-                found[id(parameter)] = parameter
-    return found
 
 
 def _version(value: Tensor) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from sparsecnn.errors import UserError
+from sparsecnn.pruning.state import write
 
 # How far a weight may be from what was written, relative to it. Norms of long rows are summed in
 # another order when a weight is written than when it is read.
@@ -135,7 +136,7 @@ class _Parametrized(_Source):
             value = step.right_inverse(value)  # type: ignore[operator]
         values = [value] if self._steps().is_tensor else value
         for target, part in zip(self.written(), values, strict=True):
-            _write(target, part)
+            write(target, part)
         # If the caller has parametrize.cached() on.
         parametrize._cache.pop((id(self.module), self.tensor), None)
 
@@ -176,8 +177,8 @@ class _WeightNormed(_Source):
 
     def set(self, weight: Tensor) -> None:
         norm, direction = self.written()
-        _write(norm, torch.norm_except_dim(weight, 2, self._hook()[1].dim))
-        _write(direction, weight)
+        write(norm, torch.norm_except_dim(weight, 2, self._hook()[1].dim))
+        write(direction, weight)
         vars(self.module)[self.tensor] = self.compute()
 
     @contextmanager
@@ -399,10 +400,4 @@ def _restore(
     for tensor, value in tensors:
         # Some cannot be written at all, such as expanded ones.
         if not torch.equal(tensor, value):
-            _write(tensor, value)
-
-
-def _write(target: Tensor, value: Tensor) -> None:
-    # Tensors made in inference mode cannot be written outside it; in it, all can.
-    with torch.inference_mode():
-        target.copy_(value)
+            write(tensor, value)

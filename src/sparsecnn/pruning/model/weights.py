@@ -51,14 +51,9 @@ def find_weights(
     computed, ingredients
         Of `plain_weights`: weights that are computed from other parameters, and the ids of these,
         which are left out.
-
-    Raises
-    ------
-    UserError
-        If a parameter has no values: of a lazy module, or on torch's meta device.
     """
     reasons = {(id(one.module), one.tensor): one.reason for one in computed}
-    shared = _names_of_shared(model)
+    shared = names_of_tensors(model)
     sharing = overlapping(model)
     found: dict[str, Weight] = {}
     seen: set[int] = set()
@@ -114,9 +109,7 @@ def require_values(model: nn.Module) -> None:
 
 def _tensors(module: nn.Module, computed: list[str]) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in module._parameters.items():
-        if parameter is not None and (
-            isinstance(parameter, UninitializedParameter) or parameter.dim() >= 2
-        ):
+        if parameter is not None and parameter.dim() >= 2:
             yield name, parameter
     for name in computed:
         yield name, getattr(module, name)
@@ -143,7 +136,7 @@ def _unfit(module: nn.Module, value: Tensor) -> str:
     return ""
 
 
-def _names_of_shared(model: nn.Module) -> dict[int, list[str]]:
+def names_of_tensors(model: nn.Module) -> dict[int, list[str]]:
     """All names of each parameter and buffer, by its id."""
     names: dict[int, list[str]] = defaultdict(list)
     for layer, module in model.named_modules():
