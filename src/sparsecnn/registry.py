@@ -31,6 +31,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "sparsegpt": "sparsecnn.pruning.methods.sparsegpt:SparseGPT",
         "static_obs": "sparsecnn.pruning.methods.static_obs:StaticOBS",
         "exact_obs": "sparsecnn.pruning.methods.exact_obs:ExactOBS",
+        "admm": "sparsecnn.pruning.methods.admm:ADMM",
     },
 }
 

@@ -66,6 +66,7 @@ def prune(
     bias_correction: bool = False,
     damping: float = 0.01,
     precision: str = "float32",
+    positions: int | None = None,
     memory_mb: float | None = None,
     forward: Callable[[nn.Module, Any], object] | None = None,
     **options: Any,
@@ -124,6 +125,10 @@ def prune(
         Added to the diagonal of each Hessian, as a fraction of its mean.
     precision
         ``float32`` or ``float64``: dtype of the Hessians and all that is solved with them.
+    positions
+        Of each image a convolution is shown at most so many positions, evenly spread and others in
+        each image; None: all. What they say is nearly the same, so that many images with some
+        positions each tell more than few with all, for the same time.
     memory_mb
         Bound on the memory for Hessians, what is solved with them, and activations, in MiB; the
         model, a copy of its weights and the batches come besides. None: three quarters of what is
@@ -153,6 +158,7 @@ def prune(
         bias_correction=bias_correction,
         damping=damping,
         precision=precision,
+        positions=positions,
         **options,
     )
     data = CalibrationData(model, calibration_batches, forward)
@@ -219,6 +225,7 @@ class _Task:
             chunk=self.budget.chunk,
             dtype=self.settings.dtype,
             diagonal_only=self.settings.needs != "hessian",
+            positions=self.settings.positions,
         )
 
     def solve(self, name: str, moments: LayerMoments | None) -> Pruned:

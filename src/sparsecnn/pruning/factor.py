@@ -78,8 +78,12 @@ class Curvature:
 
 def damped(hessian: Tensor, damping: float) -> Tensor:
     """H + D, a new matrix, with D as `added_by_damping` has it; H of shape (groups, n, n)."""
+    return _with_diagonal(hessian, added_by_damping(hessian, damping))
+
+
+def _with_diagonal(hessian: Tensor, added: Tensor) -> Tensor:
     result = hessian.clone()
-    result.diagonal(dim1=-2, dim2=-1).add_(added_by_damping(hessian, damping))
+    result.diagonal(dim1=-2, dim2=-1).add_(added)
     return result
 
 
@@ -125,6 +129,19 @@ def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
     raise NoFactorError(
         f"the Hessian is not positive definite, not even at damping {tried:g} in float64"
     )
+
+
+def with_penalty(hessian: Tensor, added: Tensor, penalty: float) -> Factor:
+    """Factor H + D + penalty * diag(H + D) = V V^T, D being the diagonal `added`, (groups, n).
+
+    In float64 if need be; raises `NoFactorError` if that fails too.
+    """
+    total = added + penalty * (hessian.diagonal(dim1=-2, dim2=-1) + added)
+    for matrix in _with_float64(hessian):
+        upper = _with_diagonal(matrix, total.to(matrix))
+        if _factor_(upper):
+            return Factor(upper.to(hessian), penalty)
+    raise NoFactorError(f"the Hessian is not positive definite at a penalty of {penalty:g}")
 
 
 def _with_float64(hessian: Tensor) -> Iterator[Tensor]:

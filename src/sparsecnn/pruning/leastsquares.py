@@ -63,6 +63,13 @@ def refit(problem: Problem, solution: Solution) -> Solution:
     return replace(solution, weight=result)
 
 
+def quadratic_errors(problem: Problem, weight: Tensor) -> Tensor:
+    """(Q - W) H (Q - W)^T with the damped H, of each row of Q: shape (groups, rows)."""
+    curvature, change = problem.curvature, weight - problem.weight
+    added = added_by_damping(curvature.hessian, curvature.factor.damping)
+    return _times(change, curvature.hessian, added).mul_(change).sum(-1)
+
+
 def _times(left: Tensor, hessian: Tensor, added: Tensor) -> Tensor:
     """The product with H + D, D a diagonal: a damped H would be one more matrix."""
     return torch.addcmul(left @ hessian, left, added.unsqueeze(-2))

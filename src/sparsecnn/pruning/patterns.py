@@ -8,6 +8,9 @@ from torch import Tensor
 
 from sparsecnn.errors import UserError
 
+_COMPARED = 8
+"""Up to this many weights of a group are compared with each other, which sorting takes longer for."""
+
 _ROUNDING = 1e-9
 """0.29 * 100 is a little less than 29 in binary."""
 
@@ -18,6 +21,9 @@ class NM:
 
     kept: int
     group: int
+
+    per_row = True
+    """A row fits the pattern whatever the others are."""
 
     def __str__(self) -> str:
         return f"{self.kept}:{self.group}"
@@ -36,7 +42,8 @@ class NM:
             bool, the shape of `scores`.
         """
         groups = scores.reshape(*scores.shape[:-1], -1, self.group)
-        return _highest(groups, self.kept).reshape(scores.shape)
+        highest = _highest if self.group > _COMPARED else _highest_of_few
+        return highest(groups, self.kept).reshape(scores.shape)
 
 
 @dataclass(frozen=True)
@@ -97,3 +104,15 @@ def _highest(scores: Tensor, kept: int) -> Tensor:
     order = scores.argsort(dim=-1, descending=True, stable=True)
     mask = torch.zeros_like(scores, dtype=torch.bool)
     return mask.scatter_(-1, order[..., :kept], True)
+
+
+def _highest_of_few(scores: Tensor, kept: int) -> Tensor:
+    """As `_highest`: kept is what fewer than `kept` others of its group come before."""
+    columns = scores.unbind(-1)
+    before = [torch.zeros_like(column, dtype=torch.int8) for column in columns]
+    for later in range(1, len(columns)):
+        for earlier in range(later):
+            loses = columns[later] > columns[earlier]
+            before[earlier] += loses
+            before[later] += ~loses
+    return torch.stack([count < kept for count in before], -1)

@@ -30,6 +30,8 @@ class Settings:
     damping: float
     dtype: torch.dtype
     """To solve in."""
+    positions: int | None = None
+    """Of each image that a convolution is shown, at most."""
 
     @property
     def needs(self) -> str:
@@ -51,6 +53,7 @@ def read_settings(
     bias_correction: bool = False,
     damping: float = 0.01,
     precision: str = "float32",
+    positions: int | None = None,
     **options: Any,
 ) -> Settings:
     """Settings as `prune` takes them, with what serves the method best for None.
@@ -59,6 +62,8 @@ def read_settings(
     """
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision {precision!r}: choose float32 or float64")
+    if positions is not None and positions < 1:
+        raise UserError(f"positions must be at least 1, or null for all: {positions}")
     if damping < 0:
         raise UserError(f"damping must not be negative: {damping}")
     check_layout(layout)
@@ -78,6 +83,7 @@ def read_settings(
         bias_correction=bias_correction,
         damping=damping,
         dtype=PRECISIONS[precision],
+        positions=positions,
     )
 
 

@@ -1,6 +1,7 @@
 """What a weight is multiplied with, as rows of a matrix, in bounded memory."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -12,9 +13,38 @@ from sparsecnn.pruning.calibration.calls import Call, Convolution, pad_sides
 CHUNK = 512 * 2**20
 """Bytes of unfolded inputs at a time: more is no faster."""
 
+_R2 = (0.7548776662466927, 0.5698402909980532)
+"""1/g and 1/g^2, with g^3 = g + 1."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Some positions of each image, others in each: they say nearly what all of them say."""
+
+    positions: int
+    """Of an image, at most."""
+    first: int
+    """Number of the first image, counted through all calls."""
+
+    def indices(self, images: int, of: int) -> Tensor:
+        """Positions of each image, one in each of as many equal stretches of all of them.
+
+        Where in its stretch is told by the additive recurrence R2 (Roberts 2018), which fills the
+        square of images and stretches evenly.
+
+        Returns
+        -------
+        Tensor
+            int64, shape (images, positions).
+        """
+        image = torch.arange(self.first, self.first + images, dtype=torch.float64).unsqueeze(1)
+        stretch = torch.arange(self.positions, dtype=torch.float64)
+        within = (image * _R2[0] + stretch * _R2[1]) % 1
+        return ((stretch + within) * (of / self.positions)).long().clamp(max=of - 1)
+
 
 def input_rows(
-    call: Call, outputs: Tensor | None, max_bytes: int
+    call: Call, outputs: Tensor | None, max_bytes: int, sampled: Sampled | None = None
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield the rows x for which the operation computes W x + b, a chunk at a time.
 
@@ -26,6 +56,8 @@ def input_rows(
         What it returned, or another tensor of that shape to be cut up alike.
     max_bytes
         Bound on the memory of one chunk of inputs (one row of output pixels is always taken).
+    sampled
+        The positions of a convolution to take; all without it, or if there are no more.
 
     Yields
     ------
@@ -47,7 +79,11 @@ def input_rows(
         return
     if inputs.dim() == len(convolution.kernel) + 1:
         inputs, outputs = inputs[None], None if outputs is None else outputs[None]
-    yield from _convolution_rows(convolution, inputs, outputs, max_bytes, dtype)
+    size = _output_size(convolution, inputs.shape[2:])
+    if sampled is None or sampled.positions >= prod(size):
+        yield from _convolution_rows(convolution, inputs, outputs, max_bytes, dtype)
+    else:
+        yield from _sampled_rows(convolution, inputs, outputs, max_bytes, dtype, sampled)
 
 
 def input_sums(call: Call, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
@@ -95,6 +131,33 @@ def _convolution_rows(
             rows = by_group.reshape(groups, -1, columns // groups)
             part = None if outputs is None else outputs[chunk, :, band].to(dtype)
             yield rows, None if part is None else _output_rows(part, groups)
+
+
+def _sampled_rows(
+    convolution: Convolution,
+    images: Tensor,
+    outputs: Tensor | None,
+    max_bytes: int,
+    dtype: torch.dtype,
+    sampled: Sampled,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    size = _output_size(convolution, images.shape[2:])
+    groups, columns = convolution.groups, images.shape[1] * prod(convolution.kernel)
+    step = max(1, max_bytes // (sampled.positions * columns * dtype.itemsize))
+    chosen = sampled.indices(len(images), prod(size)).to(images.device)
+    for first in range(0, len(images), step):
+        chunk = slice(first, first + step)
+        padded = functional.pad(images[chunk].to(dtype), pad_sides(convolution))
+        image = torch.arange(len(padded), device=images.device).unsqueeze(1)
+        place = (image, *torch.unravel_index(chosen[chunk], size))
+        windows = _windows(convolution, padded, size)[place]
+        by_group = windows.unflatten(-1, (groups, -1)).movedim(-2, 0)
+        rows = by_group.reshape(groups, -1, columns // groups)
+        if outputs is None:
+            yield rows, None
+        else:
+            part = outputs[chunk].movedim(1, -1)[place].to(dtype)
+            yield rows, part.flatten(0, 1).unflatten(-1, (groups, -1)).movedim(1, 0)
 
 
 def _output_rows(outputs: Tensor, groups: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import sum_in_float64
 from sparsecnn.pruning.calibration.calls import Call, Outcome
-from sparsecnn.pruning.calibration.inputs import CHUNK, input_rows, input_sums
+from sparsecnn.pruning.calibration.inputs import CHUNK, Sampled, input_rows, input_sums
 from sparsecnn.pruning.layouts import from_channels_order
 
 _BLOCK = 192
@@ -41,13 +41,19 @@ class LayerMoments:
         chunk: int = CHUNK,
         dtype: torch.dtype = torch.float32,
         diagonal_only: bool = False,
+        positions: int | None = None,
     ) -> None:
-        """With `diagonal_only` there is no sum of x x^T but its diagonal, and no wanted output."""
+        """With `diagonal_only` there is no sum of x x^T but its diagonal, and no wanted output.
+
+        Of each image a convolution is shown at most so many `positions`.
+        """
         self._name = name
         self._shape = weight.shape
         self._max_bytes = chunk
         self._dtype = dtype
         self._diagonal_only = diagonal_only
+        self._positions = positions
+        self._images = 0
         self._gram: Tensor | None = None
         self._scaled = False
         self._squares: Tensor | None = None
@@ -69,7 +75,9 @@ class LayerMoments:
             self.count += count
             return
         outputs = None if wanted is None else wanted.output
-        for rows, part in input_rows(call, outputs, self._max_bytes):
+        sampled = None if self._positions is None else Sampled(self._positions, self._images)
+        self._images += len(call.inputs)
+        for rows, part in input_rows(call, outputs, self._max_bytes, sampled):
             rows = rows.to(torch.promote_types(rows.dtype, self._dtype))
             self._input_sum = self._input_sum + rows.sum(1)
             self.count += rows.shape[1]

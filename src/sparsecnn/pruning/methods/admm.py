@@ -1,0 +1,106 @@
+"""The mask by ADMM (ALPS, arXiv 2406.07831), the weights by least squares on it.
+
+Minimise the squared output error (W - X) H (W - X)^T over weights X that fit the pattern. The
+alternating direction method of multipliers splits X from a copy D that fits it, with a penalty on
+their distance in the metric of the Hessian's diagonal and the scaled dual variable U:
+
+    X = argmin (W - X) H (W - X)^T + rho |X - D + U|^2    one linear system for all rows
+    Z = X + U;  D = Z on the mask of the largest, else 0    the projection on the pattern
+    U = Z - D                                             so that Z and the mask are all there is
+
+While rho is small the masks of all weights are weighed against each other; as it grows they settle.
+Where SparseGPT decides group after group, here no weight is decided before the others.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sparsecnn.errors import UserError
+from sparsecnn.pruning.factor import added_by_damping, with_penalty
+from sparsecnn.pruning.leastsquares import quadratic_errors, refit
+from sparsecnn.pruning.methods.sparsegpt import SparseGPT
+from sparsecnn.pruning.problem import Companions, Problem, Solution
+
+_SETTLED = 1e-3
+"""Part of the kept weights that changed in a stage, below which the mask has settled."""
+
+_MAX_STAGES = 50
+
+
+@dataclass(frozen=True)
+class ADMM:
+    """ADMM and SparseGPT choose a mask each; every row takes the one that serves it better."""
+
+    companions: ClassVar = Companions(calibration="sequential", target="dense", refit=True)
+    matrices: ClassVar = 3.5
+    """The Hessian, its factor, and the one with the penalty."""
+
+    penalty: float = 0.03
+    """rho at the start, as a fraction of the Hessian's diagonal."""
+    growth: float = 1.5
+    """Factor on rho from one stage to the next; each takes a factorisation."""
+    steps: int = 5
+    """Steps of a stage; each takes two products with a triangle of the Hessian's size."""
+
+    def __post_init__(self) -> None:
+        if not self.penalty > 0:
+            raise UserError(f"penalty must be positive, not {self.penalty:g}")
+        if not self.growth > 1:
+            raise UserError(f"growth must be more than 1, not {self.growth:g}")
+        if self.steps < 1:
+            raise UserError(f"steps must be at least 1, not {self.steps}")
+
+    def solve(self, problem: Problem) -> Solution:
+        """Prune one layer; its weights are the best for the mask, to the refit's tolerance."""
+        greedy = refit(problem, SparseGPT().solve(problem))
+        start, note = self._settled(problem)
+        own = refit(problem, start)
+        better = _lower(problem, own.weight, greedy.weight)
+        return Solution(
+            torch.where(better, own.weight, greedy.weight),
+            torch.where(better, own.mask, greedy.mask),
+            greedy.damping,
+            [*greedy.notes, f"{note}; its mask is better in {float(better.double().mean()):.0%}"],
+        )
+
+    def _settled(self, problem: Problem) -> tuple[Solution, str]:
+        """What ADMM ends with, and how it came to an end."""
+        curvature = problem.curvature
+        weight = problem.weight.masked_fill(curvature.dead, 0)
+        added = added_by_damping(curvature.hessian, curvature.factor.damping)
+        diagonal = (curvature.hessian.diagonal(dim1=-2, dim2=-1) + added).unsqueeze(-2)
+        gradient = torch.addcmul(weight @ curvature.hessian, weight, added.unsqueeze(-2))
+        covered, pattern = problem.prunable, problem.pattern
+        point, mask, rho = weight, torch.ones_like(weight, dtype=torch.bool), self.penalty
+        for stage in range(1, _MAX_STAGES + 1):
+            before, factor = mask, with_penalty(curvature.hessian, added, rho)
+            for _ in range(self.steps):
+                wanted = torch.where(mask, point, -point)  # D - U
+                free = factor.solve(torch.addcmul(gradient, wanted, diagonal, value=rho))
+                point = torch.where(mask, free, free + point)
+                mask = torch.ones_like(mask)
+                scores = (point.square() * diagonal)[..., :covered]
+                mask[..., :covered] = pattern.mask(scores)
+            changed = float((mask != before).sum() / (2 * mask.sum()))
+            if changed <= _SETTLED:
+                return _ended(point, mask, f"ADMM settled after {stage * self.steps} steps")
+            point = torch.where(mask, point, point / self.growth)  # U is the multiplier over rho
+            rho *= self.growth
+        return _ended(
+            point, mask, f"ADMM did not settle: {changed:.1%} of its mask changed at the end"
+        )
+
+
+def _ended(point: Tensor, mask: Tensor, note: str) -> tuple[Solution, str]:
+    return Solution(point.masked_fill(~mask, 0), mask), note
+
+
+def _lower(problem: Problem, first: Tensor, second: Tensor) -> Tensor:
+    """Where the first weight has the lower error: bool, by row, or for all if a mask is of all."""
+    errors = torch.stack([quadratic_errors(problem, weight) for weight in (first, second)])
+    if not problem.pattern.per_row:
+        errors = errors.sum((1, 2), keepdim=True)
+    return (errors[0] < errors[1]).unsqueeze(-1)
