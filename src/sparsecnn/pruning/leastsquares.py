@@ -7,15 +7,12 @@ from torch import Tensor
 
 from sparsecnn.pruning.factor import Curvature, added_by_damping
 from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.triangular import MaskedFactor
 
 _MAX_STEPS = 300
 
-_WORTH_DROPPING = 0.8
-"""Go on with the rows still active when they are at most this part of those at hand."""
-
-_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-12}
-"""Residual, relative to the right side, both in the norm of the inverse diagonal. The error that
-pruning leaves comes within about the square of it of the least; float64 gives exact weights."""
+_EXCESS = {torch.float32: 1e-6, torch.float64: 1e-22}
+"""Of a layer's error, how much of it may be more than the least; float64 gives exact weights."""
 
 
 def retargeted(weight: Tensor, cross: Tensor, curvature: Curvature) -> Tensor:
@@ -38,72 +35,76 @@ def refit(problem: Problem, solution: Solution) -> Solution:
     """Give the solution the optimal weights on its mask, all rows at once.
 
     They minimise (Q - W) H (Q - W)^T with the damped H over the weights Q on the mask. Conjugate
-    gradients, preconditioned by the diagonal, start from the solution's weights; a row that has
-    not converged after `_MAX_STEPS` steps is solved by Cholesky factorisation. Dead columns get
-    weight zero.
+    gradients start from the solution's weights; rows that leave too large a residual after
+    `_MAX_STEPS` steps are solved by Cholesky factorisation. Dead columns get weight zero.
 
     Returns
     -------
     Solution
-        Exact to a relative residual of `_TOLERANCE`.
+        Its error exceeds the least by about `_EXCESS` of it, all rows together.
     """
     curvature = problem.curvature
-    hessian = curvature.hessian
-    added = added_by_damping(hessian, curvature.factor.damping)
     mask = solution.mask & ~curvature.dead
     weight = problem.weight.masked_fill(curvature.dead, 0)
-    right = _times(weight, hessian, added).mul_(mask)
-    result, residual = _conjugate_gradients(hessian, added, right, solution.weight * mask, mask)
-    for group, row in (residual > _TOLERANCE[hessian.dtype]).nonzero().tolist():
+    result = (solution.weight * mask).mT.contiguous()
+    factor = MaskedFactor(curvature.factor.upper, mask.mT.to(weight.dtype).contiguous())
+    unsolved = _conjugate_gradients_(factor, result, weight.mT)
+    result = result.mT
+    for group, row in unsolved.nonzero().tolist():
         kept = mask[group, row]
-        system, wanted = hessian[group][kept][:, kept], right[group, row, kept]
-        system.diagonal().add_(added[group, kept])
-        best = torch.cholesky_solve(wanted.unsqueeze(-1), torch.linalg.cholesky(system))
-        result[group, row, kept] = best.squeeze(-1)
+        result[group, row, kept] = _solved_row(curvature, group, weight[group, row], kept)
     return replace(solution, weight=result)
 
 
-def _times(left: Tensor, hessian: Tensor, added: Tensor) -> Tensor:
-    """The product with H + D, D a diagonal: a damped H would be one more matrix."""
-    return torch.addcmul(left @ hessian, left, added.unsqueeze(-2))
+def _solved_row(curvature: Curvature, group: int, weight: Tensor, kept: Tensor) -> Tensor:
+    """The optimal weights on the mask of one row, by a factorisation of its own."""
+    hessian = curvature.hessian[group]
+    added = added_by_damping(curvature.hessian, curvature.factor.damping)[group]
+    right = torch.addcmul(weight @ hessian, weight, added)[kept]
+    system = hessian[kept][:, kept]
+    system.diagonal().add_(added[kept])
+    best = torch.cholesky_solve(right.unsqueeze(-1), torch.linalg.cholesky(system))
+    return best.squeeze(-1)
 
 
-def _conjugate_gradients(
-    hessian: Tensor, added: Tensor, right: Tensor, start: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Solve x (H + D) = right within the mask of each row; x and the relative residual per row.
+def _conjugate_gradients_(factor: MaskedFactor, result: Tensor, weight: Tensor) -> Tensor:
+    """Move the result to the least error; which rows it left unsolved, bool (groups, rows).
 
-    Hestenes and Stiefel (1952). D is diagonal, `added` its entries, (groups, columns); all but that
-    and H of shape (groups, rows, columns), zero outside the mask. Rows that have converged drop
-    out, a fifth of the rest at a time.
+    Hestenes and Stiefel (1952), in the variable v of Q = Q_0 + K v, whose matrix is K^T H_SS K
+    (`MaskedFactor`). As hardly an eigenvalue of that is less than 1, the squares of the residual
+    bound the excess of the error; a closer estimate is twice what the last step gained.
+
+    Parameters
+    ----------
+    result, weight
+        Q_0, zero outside the mask, and W: (groups, columns, rows).
     """
-    inverse = 1 / (hessian.diagonal(dim1=-2, dim2=-1) + added).unsqueeze(-2)
-    tolerance, tiny = _TOLERANCE[right.dtype], torch.finfo(right.dtype).tiny
-    result, reached = start.clone(), torch.zeros_like(right[..., 0])
-    rows = torch.arange(right.shape[1], device=right.device)
-    solution, residual = start, right - _times(start, hessian, added).mul_(mask)
-    direction = residual * inverse
-    product = (residual * direction).sum(-1, keepdim=True)
-    scale = (right.square() * inverse).sum(-1, keepdim=True).clamp(min=tiny)
+    outputs = factor.outputs(weight - result)
+    error = _squares(outputs)
+    residual = factor.backward(outputs)
+    direction, product = residual.clone(), _squares(residual)
+    # What rounding leaves of the error that there was at first is no excess.
+    tolerance = _EXCESS[result.dtype]
+    floor = (32 * torch.finfo(result.dtype).eps) ** 2 * error.sum()
+    allowed, gained = tolerance * error.sum() + floor, error
     for _ in range(_MAX_STEPS):
-        relative = (product / scale).sqrt()
-        active = (relative > tolerance).any(0).squeeze(-1)
-        if active.sum() <= _WORTH_DROPPING * len(rows):
-            result[:, rows], reached[:, rows] = solution, relative.squeeze(-1)
-            if not active.any():
-                return result, reached
-            rows = rows[active]
-            solution, residual, direction, product, scale, mask = (
-                part[:, active] for part in (solution, residual, direction, product, scale, mask)
-            )
-        image = _times(direction, hessian, added).mul_(mask)
-        length = _ratio(product, (direction * image).sum(-1, keepdim=True))
-        solution = solution + length * direction
-        residual = residual - length * image
-        before, product = product, (residual.square() * inverse).sum(-1, keepdim=True)
-        direction = residual * inverse + _ratio(product, before) * direction
-    result[:, rows], reached[:, rows] = solution, (product / scale).sqrt().squeeze(-1)
-    return result, reached
+        if torch.minimum(product.sum(), 2 * gained.sum()) <= allowed:
+            return torch.zeros_like(product[:, 0], dtype=torch.bool)
+        step, outputs = factor.forward(direction)
+        length = _ratio(product, _squares(outputs))
+        gained = length * product
+        error = error - gained
+        allowed = tolerance * error.sum().clamp(min=0) + floor
+        result.addcmul_(length, step)
+        residual.addcmul_(length, factor.backward(outputs), value=-1)
+        before, product = product, _squares(residual)
+        direction.mul_(_ratio(product, before)).add_(residual)
+    return (product > allowed / product.numel()).squeeze(1)
+
+
+def _squares(matrix: Tensor) -> Tensor:
+    """The sum of squares of each row, (groups, 1, rows), of what is (groups, columns, rows)."""
+    return torch.linalg.vector_norm(matrix, dim=-2, keepdim=True).square()
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
