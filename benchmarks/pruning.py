@@ -85,7 +85,7 @@ def compare_solvers(
     for (rows, columns), count in sorted(shapes(name, width).items()):
         weight, hessian = example(rows, columns, device)
         problem = problem_of(weight, hessian)
-        sides = [
+        sides: list[Callable[[], object]] = [
             partial(textbook, weight, hessian),
             partial(ours, weight, hessian),
             partial(refit, problem, SparseGPT().solve(problem)),
