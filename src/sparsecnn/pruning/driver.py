@@ -34,6 +34,7 @@ from sparsecnn.pruning.layer import (
 from sparsecnn.pruning.memory import MIB, Budget, layer_need, usable
 from sparsecnn.pruning.model.reparametrized import plain_weights
 from sparsecnn.pruning.model.weights import Weight, find_weights, require_module, require_values
+from sparsecnn.pruning.permutation.arrange import arranged
 from sparsecnn.pruning.result import LayerReport, PruningResult
 from sparsecnn.pruning.selection import UNREACHED, as_patterns, reasons_to_stay_dense
 from sparsecnn.pruning.settings import Settings, read_settings
@@ -66,6 +67,7 @@ def prune(
     bias_correction: bool = False,
     damping: float = 0.01,
     precision: str = "float32",
+    permute_channels: bool = False,
     memory_mb: float | None = None,
     forward: Callable[[nn.Module, Any], object] | None = None,
     **options: Any,
@@ -124,6 +126,11 @@ def prune(
         Added to the diagonal of each Hessian, as a fraction of its mean.
     precision
         ``float32`` or ``float64``: dtype of the Hessians and all that is solved with them.
+    permute_channels
+        Before anything is pruned, put the channels between layers into an order in which the
+        groups of the pattern keep more of what is important (see `permute_channels` of this
+        package). The dense network computes the same; those of its weights and buffers that
+        stay dense may have another order, too.
     memory_mb
         Bound on the memory for Hessians, what is solved with them, and activations, in MiB; the
         model, a copy of its weights and the batches come besides. None: three quarters of what is
@@ -153,6 +160,7 @@ def prune(
         bias_correction=bias_correction,
         damping=damping,
         precision=precision,
+        permute_channels=permute_channels,
         **options,
     )
     data = CalibrationData(model, calibration_batches, forward)
@@ -162,19 +170,28 @@ def prune(
     with _ALONE, ExitStack() as stack:
         for context in (full_precision(), surroundings.left(), evaluating(model)):
             stack.enter_context(context)
+
+        def reasons_of(weights: Mapping[str, Weight], seen: Survey) -> dict[str, str]:
+            return reasons_to_stay_dense(
+                *(model, weights, seen),
+                pattern=settings.pattern,
+                layout=layout,
+                coverage=coverage,
+                include=as_patterns(include),
+                exclude=as_patterns(exclude),
+            )
+
+        permutation = None
+        if settings.permute_channels:
+            permutation = stack.enter_context(
+                arranged(model, data, surroundings, settings.pattern, reasons_of)
+            )
         stack.enter_context(module_by_module(model))
         states = stack.enter_context(TwoStates())  # left last: writing back may fail, too
         computed, ingredients = stack.enter_context(plain_weights(model))
         weights = find_weights(model, computed, ingredients)
         seen = survey(model, weights, lambda: data.run(0), surroundings)
-        reasons = reasons_to_stay_dense(
-            *(model, weights, seen),
-            pattern=settings.pattern,
-            layout=layout,
-            coverage=coverage,
-            include=as_patterns(include),
-            exclude=as_patterns(exclude),
-        )
+        reasons = reasons_of(weights, seen)
         _warn_of_unreached(reasons)
         reports = {
             name: describe(weights[name], seen.usages.get(name), settings, reason)
@@ -191,7 +208,8 @@ def prune(
     total = sum(report.weights for report in reports.values())
     for report in reports.values():
         report.share = report.weights / total
-    return PruningResult(masks, list(reports.values()), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return PruningResult(masks, list(reports.values()), seconds, permutation)
 
 
 @dataclass(frozen=True)

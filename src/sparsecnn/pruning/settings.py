@@ -7,7 +7,7 @@ import torch
 
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.layouts import check_layout
-from sparsecnn.pruning.patterns import Pattern, parse_pattern
+from sparsecnn.pruning.patterns import NM, Pattern, parse_pattern
 from sparsecnn.pruning.problem import Companions, Method
 from sparsecnn.registry import resolve
 
@@ -30,6 +30,7 @@ class Settings:
     damping: float
     dtype: torch.dtype
     """To solve in."""
+    permute_channels: bool = False
 
     @property
     def needs(self) -> str:
@@ -51,6 +52,7 @@ def read_settings(
     bias_correction: bool = False,
     damping: float = 0.01,
     precision: str = "float32",
+    permute_channels: bool = False,
     **options: Any,
 ) -> Settings:
     """Settings as `prune` takes them, with what serves the method best for None.
@@ -68,9 +70,15 @@ def read_settings(
     if target is None:
         target = best.target if calibration == "sequential" else "own"
     _check_calibration(calibration, target)
+    parsed = parse_pattern(pattern)
+    if permute_channels and (layout != "channels" or not isinstance(parsed, NM)):
+        raise UserError(
+            "permute_channels is for N:M patterns with groups along the channels (layout "
+            f"'channels'), not for {parsed} with layout {layout!r}"
+        )
     return Settings(
         method=built,
-        pattern=parse_pattern(pattern),
+        pattern=parsed,
         layout=layout,
         calibration=calibration,
         target=target,
@@ -78,6 +86,7 @@ def read_settings(
         bias_correction=bias_correction,
         damping=damping,
         dtype=PRECISIONS[precision],
+        permute_channels=permute_channels,
     )
 
 

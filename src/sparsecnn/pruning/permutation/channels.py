@@ -73,12 +73,13 @@ class Ledger:
         roots = self._roots()
         kinds = np.zeros(self._count, dtype=np.uint64)
         fixed: dict[int, str] = {}
-        for axis in self._axes:
+        for number, axis in enumerate(self._axes):
             for root in _doubled(roots[axis.channels], axis.parts):
                 fixed.setdefault(int(root), "a channel is added to another of the same layer")
-            alike = np.zeros(self._count, dtype=np.uint64)
-            np.add.at(alike, roots[axis.channels], _scattered(axis.parts))
-            kinds = _scattered(kinds + _scattered(alike))
+            own, which = np.unique(roots[axis.channels], return_inverse=True)
+            parts = np.zeros(len(own), dtype=np.uint64)
+            np.add.at(parts, which, _scattered(axis.parts))
+            kinds[own] = _scattered(kinds[own] + _scattered(parts + np.uint64(number)))
         for axis, reason in self._fixed:
             for root in roots[axis.channels]:
                 fixed.setdefault(int(root), reason)

@@ -158,6 +158,14 @@ def copies(tracer: Tracer, operation: Operation) -> None:
     tracer.give(target, tracer.axis(source), tracer.reason(source))
 
 
+def strides(tracer: Tracer, operation: Operation) -> None:
+    """`as_strided_`, by which torch gives a dimension of size 1 another stride."""
+    axis, result = tracer.axis(operation.input), operation.results[0]
+    if axis is None or _is_part(result) or len(axis) != result.shape[axis.dim]:
+        return unknown(tracer, operation)
+    tracer.give(result, axis)
+
+
 def batch_norm(tracer: Tracer, operation: Operation) -> None:
     """Each channel by its own numbers."""
     axis = tracer.axis(operation.input)
@@ -207,6 +215,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_no_update"), batch_norm),
     "convolution": convolves,
     "copy": copies,
+    "as_strided": strides,
     **dict.fromkeys(("addmm", "mm"), multiplies),
     "native_layer_norm": layer_norm,
     "native_group_norm": group_norm,

@@ -1,13 +1,13 @@
 """Streams of channels: sets of channels that may change places, and where they lie."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sparsecnn.pruning.permutation.channels import Axis, IntArray, Settled
+from sparsecnn.pruning.permutation.channels import IntArray
 from sparsecnn.pruning.permutation.tracing import Tracer
 from sparsecnn.pruning.state import write
 
@@ -43,14 +43,10 @@ class Stream:
     places: list[Place]
 
     @property
-    def readers(self) -> list[str]:
-        """Names of the weights that read it."""
-        return [place.name for place in self.places if place.reads]
-
-    @property
     def writers(self) -> list[str]:
-        """Names of what else belongs to its channels, the weights that write it first."""
-        return [place.name for place in self.places if not place.reads]
+        """Names of the weights whose outputs they are."""
+        written = (place for place in self.places if place.tensor.dim() > 1 and not place.reads)
+        return [place.name.removesuffix(".weight") for place in written]
 
     def permute(self, order: Tensor) -> None:
         """Put channel `order[i]` in the place of channel i, everywhere; int64 (channels,)."""
@@ -63,8 +59,8 @@ class Streams:
     """All streams of a network."""
 
     found: list[Stream]
-    left: dict[str, str]
-    """By name of a weight whose inputs stay in their order, or some of them do, the reason."""
+    left: dict[int, str]
+    """By id of a weight whose inputs stay in their order, or some of them do, the reason."""
     unreached: list[str]
     """Parameters that the pass did not reach."""
 
@@ -75,30 +71,26 @@ def streams_of(tracer: Tracer) -> Streams:
         if reason := tracer.still.get(leaf):
             tracer.ledger.fix(axis, reason)
     settled = tracer.ledger.settled()
-    names = {key: name for key, (name, _) in tracer.leaves.items()}
-    left = {names[key]: reason for key, reason in tracer.inputs.items()}
+    left = dict(tracer.inputs)
     for (leaf, dim), axis in tracer.axes.items():
         if dim == 1 and (reason := settled.reason(axis)):
-            left.setdefault(names[leaf], reason)
+            left.setdefault(leaf, reason)
     groups = settled.groups()
     streams = [Stream(len(group), []) for group in groups]
+    slots = np.full((2, len(settled.roots)), -1)  # of each root its stream, and its place there
+    for number, group in enumerate(groups):
+        slots[:, group] = np.stack([np.full_like(group, number), np.arange(len(group))])
     for (leaf, dim), axis in tracer.axes.items():
-        name, tensor = tracer.leaves[leaf]
-        for stream, positions in _positions(groups, settled, axis, streams):
-            stream.places.append(Place(name, tensor, dim, positions))
+        for number, positions in _positions(axis.parts, *slots[:, settled.roots[axis.channels]]):
+            streams[number].places.append(Place(*tracer.leaves[leaf], dim, positions))
     return Streams(streams, left, list(tracer.unreached.values()))
 
 
 def _positions(
-    groups: Sequence[IntArray], settled: Settled, axis: Axis, streams: Sequence[Stream]
-) -> list[tuple[Stream, IntArray]]:
-    """The streams whose channels an axis has, and where it has them."""
-    roots = settled.roots[axis.channels]
-    found = []
-    for stream, group in zip(streams, groups, strict=True):
-        own = np.flatnonzero(np.isin(roots, group))
-        if len(own):
-            slots = np.searchsorted(group, roots[own])
-            order = np.lexsort((slots, axis.parts[own]))
-            found.append((stream, own[order].reshape(-1, len(group))))
-    return found
+    parts: IntArray, streams: IntArray, slots: IntArray
+) -> Iterator[tuple[int, IntArray]]:
+    """The streams of which an axis has channels, and where it has them: (parts, channels)."""
+    for number in np.unique(streams[streams >= 0]):
+        own = np.flatnonzero(streams == number)
+        order = np.lexsort((slots[own], parts[own]))
+        yield int(number), own[order].reshape(-1, int(slots[own].max()) + 1)
