@@ -1,11 +1,11 @@
 """Prune a whole model."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,14 +38,11 @@ from sparsecnn.pruning.permutation.arrange import arranged
 from sparsecnn.pruning.result import LayerReport, PruningResult
 from sparsecnn.pruning.selection import UNREACHED, as_patterns, reasons_to_stay_dense
 from sparsecnn.pruning.settings import Settings, read_settings
-from sparsecnn.pruning.state import TwoStates, evaluating, module_by_module
+from sparsecnn.pruning.state import ALONE, TwoStates, evaluating, module_by_module
 
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
-
-_ALONE = threading.Lock()
-"""Of threads that prune one does at a time: some of what is set meanwhile is the process's."""
 
 _NAMED = 5
 """Layers that a warning names."""
@@ -167,31 +164,28 @@ def prune(
     if precision == "float64" and data.device and data.device.type == "mps":
         raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
     surroundings = Surroundings.here({p.device.type for p in model.parameters()})
-    with _ALONE, ExitStack() as stack:
+    choose = partial(
+        reasons_to_stay_dense,
+        model,
+        pattern=settings.pattern,
+        layout=layout,
+        coverage=coverage,
+        include=as_patterns(include),
+        exclude=as_patterns(exclude),
+    )
+    with ALONE, ExitStack() as stack:
         for context in (full_precision(), surroundings.left(), evaluating(model)):
             stack.enter_context(context)
-
-        def reasons_of(weights: Mapping[str, Weight], seen: Survey) -> dict[str, str]:
-            return reasons_to_stay_dense(
-                *(model, weights, seen),
-                pattern=settings.pattern,
-                layout=layout,
-                coverage=coverage,
-                include=as_patterns(include),
-                exclude=as_patterns(exclude),
-            )
-
         permutation = None
         if settings.permute_channels:
-            permutation = stack.enter_context(
-                arranged(model, data, surroundings, settings.pattern, reasons_of)
-            )
+            arranging = arranged(model, data, surroundings, settings, choose)
+            permutation = stack.enter_context(arranging)
         stack.enter_context(module_by_module(model))
         states = stack.enter_context(TwoStates())  # left last: writing back may fail, too
         computed, ingredients = stack.enter_context(plain_weights(model))
         weights = find_weights(model, computed, ingredients)
         seen = survey(model, weights, lambda: data.run(0), surroundings)
-        reasons = reasons_of(weights, seen)
+        reasons = choose(weights, seen)
         _warn_of_unreached(reasons)
         reports = {
             name: describe(weights[name], seen.usages.get(name), settings, reason)

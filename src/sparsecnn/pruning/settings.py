@@ -31,6 +31,7 @@ class Settings:
     dtype: torch.dtype
     """To solve in."""
     permute_channels: bool = False
+    """First put channels into an order that suits the pattern, which is N:M."""
 
     @property
     def needs(self) -> str:

@@ -23,6 +23,7 @@ from sparsecnn.pruning.permutation.search import best_order, kept
 from sparsecnn.pruning.permutation.streams import Stream, Streams
 from sparsecnn.pruning.permutation.trace import outputs_of, trace
 from sparsecnn.pruning.result import Permutation, PermutedStream
+from sparsecnn.pruning.settings import Settings
 from sparsecnn.pruning.state import TwoStates, module_by_module
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,9 @@ class _Runs:
 
     def _run(self, what: Callable[[], object]) -> None:
         gpus = {p.device for p in self.model.parameters() if p.is_cuda}
-        passes = Passes(lambda _: what(), replace(self.surroundings, autocast=(), inference=False), {})
+        passes = Passes(
+            lambda _: what(), replace(self.surroundings, autocast=(), inference=False), {}
+        )
         with torch.random.fork_rng(gpus, device_type="cuda"):
             torch.manual_seed(0)  # networks with noise in them give equal outputs twice
             for _ in passes.stops(0):
@@ -83,7 +86,7 @@ def arranged(
     model: nn.Module,
     data: CalibrationData,
     surroundings: Surroundings,
-    pattern: NM,
+    settings: Settings,
     choose: Choice,
 ) -> Iterator[Permutation]:
     """The same network with its channels permuted inside; and afterwards, if nothing is raised.
@@ -96,7 +99,8 @@ def arranged(
     before = TwoStates()
     with before:
         before.add(list(_all_tensors(model)))
-        yield _arrange(_Runs(model, data, surroundings), pattern, choose)
+        assert isinstance(settings.pattern, NM), "these settings are refused with another"
+        yield _arrange(_Runs(model, data, surroundings), settings.pattern, choose)
 
 
 def _all_tensors(model: nn.Module) -> Iterator[Tensor]:
@@ -148,9 +152,7 @@ def _left(streams: Streams, names: Mapping[int, str], result: Permutation) -> di
     """By name of a weight to be pruned whose inputs keep their order, why they do."""
     done = {name for stream in result.streams for name in stream.readers}
     apart = "none of its groups is made of channels of one stream"
-    return {
-        name: streams.left.get(key, apart) for key, name in names.items() if name not in done
-    }
+    return {name: streams.left.get(key, apart) for key, name in names.items() if name not in done}
 
 
 def _require_same(before: Sequence[Tensor], after: Sequence[Tensor]) -> None:

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 IntArray = npt.NDArray[np.int64]
 
+
 @dataclass(frozen=True)
 class Axis:
     """The channels along one dimension of a tensor; along all others it does not matter."""
@@ -122,7 +123,8 @@ class Settled:
 def _doubled(roots: IntArray, parts: IntArray) -> IntArray:
     """What is twice in the same part of an axis: which of the two is which cannot be told."""
     unique, counts = np.unique(np.stack([roots, parts]), axis=1, return_counts=True)
-    return unique[0][counts > 1]
+    doubled: IntArray = unique[0][counts > 1]
+    return doubled
 
 
 def _scattered(values: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -46,4 +46,5 @@ def _aligned(place: Place, pattern: NM) -> IntArray:
     groups = place.positions[:, :whole].reshape(len(place.positions), -1, pattern.group)
     first = groups[..., :1]
     together = (groups // pattern.group == first // pattern.group).all((1, 2))
-    return place.positions[together & (groups.shape[1] > 1)]
+    aligned: IntArray = place.positions[together & (groups.shape[1] > 1)]
+    return aligned

@@ -32,19 +32,23 @@ def moves(tracer: Tracer, operation: Operation) -> None:
     origin, index = tracer.origin(operation.input), operation.named.get("index")
     if origin and origin.leaf.dim() == 2 and operation.name in _FLIPPING:
         flipped = origin.flipped ^ _flips(operation)
-        return tracer.derive(operation.results[0], Origin(origin.leaf, flipped))
+        tracer.derive(operation.results[0], Origin(origin.leaf, flipped))
+        return
     moved = [one for one in operation.tensors if one is not index]
     axes = {id(one): tracer.axis(one) for one in moved}
     reason = f"{operation.name} tears its channels apart"
     if not any(axes.values()):
-        return tracer.leave(operation, tracer.reason(operation.input))
+        tracer.leave(operation, tracer.reason(operation.input))
+        return
     if operation.in_place or (index is not None and tracer.axis(index)):
-        return tracer.leave(operation, reason)
+        tracer.leave(operation, reason)
+        return
     shapes = _shapes(operation, moved, [axis for axis in axes.values() if axis])
     given = {id(one): _numbers(tracer, one, axes[id(one)], shapes[id(one)]) for one in moved}
     places = [_axis(*numbers) for numbers in _both(operation, given)]
     if None in places:
-        return tracer.leave(operation, reason)
+        tracer.leave(operation, reason)
+        return
     for result, axis in zip(operation.results, places, strict=True):
         assert axis is not None
         tracer.give(result, tracer.ledger.noted(axis))
@@ -126,4 +130,5 @@ def _told_apart(channels: IntArray, parts: IntArray) -> IntArray:
     starts = np.where(np.r_[True, ordered[1:] != ordered[:-1]], index, 0)
     copies = np.empty_like(index)
     copies[order] = index - np.maximum.accumulate(starts)
-    return parts * (copies.max() + 1) + copies
+    apart: IntArray = parts * (copies.max() + 1) + copies
+    return apart

@@ -14,21 +14,26 @@ def convolves(tracer: Tracer, operation: Operation) -> None:
     inputs, weight, bias = named["input"], named["weight"], named["bias"]
     origin, groups = tracer.origin(weight), named["groups"]
     if origin is None or origin.flipped:
-        return tracer.leave(operation, "a convolution reads it whose weight is computed")
+        tracer.leave(operation, "a convolution reads it whose weight is computed")
+        return
     axis = tracer.axis(inputs)
     if axis is not None and axis.dim != inputs.dim() - weight.dim() + 1:
-        return tracer.leave(operation, "a convolution reads its channels along another dimension")
+        tracer.leave(operation, "a convolution reads its channels along another dimension")
+        return
     if groups > 1 and groups == inputs.shape[1] and not named["transposed"]:
-        return _depthwise(tracer, operation, origin.leaf, axis)
+        _depthwise(tracer, operation, origin.leaf, axis)
+        return
     if groups > 1:
-        return tracer.leave(operation, "a convolution in groups reads or writes it")
+        tracer.leave(operation, "a convolution in groups reads or writes it")
+        return
     written = _linear(tracer, origin, inputs, bool(named["transposed"]), axis)
     _give(tracer, operation, bias, written.along(inputs.dim() - weight.dim() + 1))
 
 
 def _depthwise(tracer: Tracer, operation: Operation, weight: Tensor, axis: Axis | None) -> None:
     if axis is None:
-        return tracer.leave(operation, tracer.reason(operation.input))
+        tracer.leave(operation, tracer.reason(operation.input))
+        return
     times = len(weight) // len(axis)
     channels = np.repeat(axis.channels, times)
     parts = np.repeat(axis.parts * times, times) + np.tile(np.arange(times), len(axis))
@@ -42,7 +47,8 @@ def multiplies(tracer: Tracer, operation: Operation) -> None:
     origin, axis = tracer.origin(weight), tracer.axis(inputs)
     plain = operation.named.get("alpha", 1) == 1 and operation.named.get("beta", 1) == 1
     if origin is None or weight.dim() != 2 or (axis is not None and axis.dim != 1) or not plain:
-        return tracer.leave(operation, "it is multiplied by what is no weight")
+        tracer.leave(operation, "it is multiplied by what is no weight")
+        return
     written = _linear(tracer, origin, inputs, not origin.flipped, axis)
     _give(tracer, operation, biases[0] if biases else None, written.along(1))
 

@@ -46,12 +46,14 @@ def pointwise(tracer: Tracer, operation: Operation) -> None:
     result, tensors = operation.results[0], operation.tensors
     origin = tracer.origin(operation.input)
     if origin and operation.name in _COPIES:
-        return tracer.derive(result, origin)
+        tracer.derive(result, origin)
+        return
     known = [(one, axis) for one in tensors if (axis := tracer.axis(one)) is not None]
     others = [one for one in tensors if tracer.axis(one) is None]
     merged = _merged(tracer, operation, known, others)
     if merged is None and known:
-        return tracer.leave(operation, f"{operation.name} joins its channels to what has none")
+        tracer.leave(operation, f"{operation.name} joins its channels to what has none")
+        return
     for other in others:
         tracer.fix(other, f"{operation.name} reads it")
     reasons = [tracer.reason(one) for one in others]
@@ -96,9 +98,11 @@ def spatial(tracer: Tracer, operation: Operation) -> None:
     axis, result = tracer.axis(operation.input), operation.results[0]
     found = _SPATIAL.search(operation.name)
     if axis is None:
-        return tracer.leave(operation, tracer.reason(operation.input))
+        tracer.leave(operation, tracer.reason(operation.input))
+        return
     if found is None or axis.dim >= result.dim() - int(found[1]) or len(operation.tensors) > 1:
-        return unknown(tracer, operation)
+        unknown(tracer, operation)
+        return
     tracer.give(result, axis)
 
 
@@ -106,11 +110,13 @@ def pads(tracer: Tracer, operation: Operation) -> None:
     """Constants before and behind the last dimensions; along the channels they are none."""
     axis, sides = tracer.axis(operation.input), operation.named["pad"]
     if axis is None:
-        return tracer.leave(operation, tracer.reason(operation.input))
+        tracer.leave(operation, tracer.reason(operation.input))
+        return
     place = 2 * (operation.input.dim() - 1 - axis.dim)
     before, behind = [*sides, *[0] * (place + 2)][place : place + 2]
     if before < 0 or behind < 0:
-        return unknown(tracer, operation)
+        unknown(tracer, operation)
+        return
     if before or behind:
         zeros = tracer.ledger.new(axis.dim, before + behind)
         tracer.ledger.fix(zeros, "it is added to padding")
@@ -128,14 +134,17 @@ def reduces(tracer: Tracer, operation: Operation) -> None:
     """Over some dimensions; over the channels in any order."""
     axis, rank = tracer.axis(operation.input), operation.input.dim()
     if axis is None or len(operation.tensors) > 1:
-        return tracer.leave(operation, tracer.reason(operation.input))
+        tracer.leave(operation, tracer.reason(operation.input))
+        return
     given = operation.named.get("dim")
     dims = range(rank) if given is None or given == [] else np.atleast_1d(given) % rank
     result = operation.results[0]
     if axis.dim in dims:
         if operation.name in ("max", "min") and len(operation.results) > 1:
-            return unknown(tracer, operation)
-        return tracer.leave_results(operation, f"{operation.name} is taken over the channels")
+            unknown(tracer, operation)
+            return
+        tracer.leave_results(operation, f"{operation.name} is taken over the channels")
+        return
     gone = 0 if result.dim() == rank else sum(dim < axis.dim for dim in dims)
     for one in operation.results:
         tracer.give(one, axis.along(axis.dim - gone))
@@ -145,7 +154,8 @@ def normalizes(tracer: Tracer, operation: Operation) -> None:
     """Over some dimensions, of which the channels may be one."""
     axis = tracer.axis(operation.input)
     if axis is None:
-        return tracer.leave(operation, tracer.reason(operation.input))
+        tracer.leave(operation, tracer.reason(operation.input))
+        return
     tracer.give(operation.results[0], axis)
 
 
@@ -153,7 +163,8 @@ def copies(tracer: Tracer, operation: Operation) -> None:
     """`copy_`: what was there before is gone."""
     target, source = operation.input, operation.tensors[-1]
     if id(target) in tracer.leaves or _is_part(target) or target.shape != source.shape:
-        return pointwise(tracer, operation)
+        pointwise(tracer, operation)
+        return
     tracer.fix(target, "it is overwritten")
     tracer.give(target, tracer.axis(source), tracer.reason(source))
 
@@ -162,7 +173,8 @@ def strides(tracer: Tracer, operation: Operation) -> None:
     """`as_strided_`, by which torch gives a dimension of size 1 another stride."""
     axis, result = tracer.axis(operation.input), operation.results[0]
     if axis is None or _is_part(result) or len(axis) != result.shape[axis.dim]:
-        return unknown(tracer, operation)
+        unknown(tracer, operation)
+        return
     tracer.give(result, axis)
 
 
@@ -171,7 +183,8 @@ def batch_norm(tracer: Tracer, operation: Operation) -> None:
     axis = tracer.axis(operation.input)
     own = None if axis is None or axis.dim != 1 else axis.along(0)
     if axis is not None and own is None:
-        return unknown(tracer, operation)
+        unknown(tracer, operation)
+        return
     for tensor in operation.tensors[1:]:
         tracer.along(tensor, own, tracer.reason(operation.input))
     tracer.give(operation.results[0], axis, tracer.reason(operation.input))
@@ -181,10 +194,7 @@ def layer_norm(tracer: Tracer, operation: Operation) -> None:
     """Over the last dimensions, of which the channels may be one."""
     axis, first = tracer.axis(operation.input), operation.input.dim()
     first -= len(operation.named["normalized_shape"])
-    if axis is None or axis.dim < first:
-        own = None
-    else:
-        own = axis.along(axis.dim - first)
+    own = None if axis is None or axis.dim < first else axis.along(axis.dim - first)
     for tensor in operation.tensors[1:]:
         tracer.along(tensor, own, "layer_norm scales it by position")
     tracer.give(operation.results[0], axis, tracer.reason(operation.input))
@@ -194,7 +204,8 @@ def group_norm(tracer: Tracer, operation: Operation) -> None:
     """Over groups of channels: within each these may change places."""
     axis, groups = tracer.axis(operation.input), operation.named["group"]
     if axis is not None and axis.dim != 1:
-        return unknown(tracer, operation)
+        unknown(tracer, operation)
+        return
     if axis is not None:
         group = np.arange(len(axis)) * groups // len(axis)
         tracer.ledger.noted(Axis(1, axis.channels, axis.parts * groups + group))
