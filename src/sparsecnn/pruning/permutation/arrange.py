@@ -32,8 +32,9 @@ Choice = Callable[[dict[str, Weight], Survey], Mapping[str, str]]
 """Of weights and what a forward pass did with them, why each stays dense; empty if it does not."""
 
 _NAMED = 3
-_SAME = 1e-5
-"""How far outputs may be from what they were, relative to the largest."""
+_SAME = 1e-4
+"""How far outputs may be from what they were, relative to the largest. Sums in another order alone
+were seen to make 1.4e-5, and no mistake so little."""
 
 
 @dataclass(frozen=True)

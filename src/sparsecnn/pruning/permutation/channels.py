@@ -45,10 +45,10 @@ class Ledger:
     _fixed: list[tuple[Axis, str]] = field(default_factory=list)
 
     def new(self, dim: int, size: int) -> Axis:
-        """An axis of channels not seen before."""
+        """An axis of channels not seen before, not yet noted."""
         channels = np.arange(self._count, self._count + size)
         self._count += size
-        return self.noted(Axis(dim, channels, np.zeros_like(channels)))
+        return Axis(dim, channels, np.zeros_like(channels))
 
     def noted(self, axis: Axis) -> Axis:
         """The same axis; from now on only what is alike in it may change places."""

@@ -29,11 +29,12 @@ Numbers = tuple[Tensor, Tensor]
 
 def moves(tracer: Tracer, operation: Operation) -> None:
     """Each element of the results is one of those given."""
-    origin, index = tracer.origin(operation.input), operation.named.get("index")
+    origin = tracer.origin(operation.input)
     if origin and origin.leaf.dim() == 2 and operation.name in _FLIPPING:
         flipped = origin.flipped ^ _flips(operation)
         tracer.derive(operation.results[0], Origin(origin.leaf, flipped))
         return
+    index = operation.named["index"] if operation.name == "index_select" else None
     moved = [one for one in operation.tensors if one is not index]
     axes = {id(one): tracer.axis(one) for one in moved}
     reason = f"{operation.name} tears its channels apart"

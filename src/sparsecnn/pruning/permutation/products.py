@@ -61,6 +61,7 @@ def _linear(
     Its first dimension is the outputs', unless `inputs_first`.
     """
     weight, reading = origin.leaf, int(not inputs_first)
+    tracer.reading.add((id(weight), reading))
     if axis is None:
         tracer.inputs.setdefault(id(weight), tracer.reason(inputs))
         if (id(weight), reading) in tracer.axes:

@@ -96,23 +96,21 @@ def _sums_of_larger(left: Tensor, right: Tensor) -> Tensor:
 def _swap(groups: Tensor, replaced: Tensor) -> Tensor:
     """Swap channels of pairs of groups, the best pairs first, each group once; which changed."""
     size, count = groups.shape[1], len(replaced)
-    home = torch.empty(count, dtype=torch.int64)
-    home[groups.flatten()] = torch.arange(len(groups)).repeat_interleave(size)
+    of_each = torch.arange(len(groups)).repeat_interleave(size)
+    home = torch.empty(count, dtype=torch.int64).scatter_(0, groups.flatten(), of_each)
     now = replaced.diagonal()
     pairs = now[:, None] + now
     gains = replaced + replaced.T - pairs
     gains[home[:, None] == home] = 0
     gains[gains <= _LEAST * pairs] = 0
     best, partner = gains.max(1)
-    slot = torch.empty(count, dtype=torch.int64)
-    slot[groups.flatten()] = torch.arange(count)
-    free = torch.ones(len(groups), dtype=torch.bool)
-    flat = groups.view(-1)
-    for one in best.argsort(descending=True, stable=True).tolist():
-        other = int(partner[one])
-        if best[one] <= 0:
-            break
-        if free[home[one]] and free[home[other]]:
-            free[home[one]] = free[home[other]] = False
-            flat[slot[one]], flat[slot[other]] = other, one
-    return (~free).nonzero().flatten()
+    flat, homes, partners = groups.view(-1), home.tolist(), partner.tolist()
+    slots = torch.empty(count, dtype=torch.int64).scatter_(0, flat, torch.arange(count)).tolist()
+    changed: set[int] = set()
+    worthwhile = int((best > 0).sum())
+    for one in best.argsort(descending=True, stable=True)[:worthwhile].tolist():
+        other = partners[one]
+        if changed.isdisjoint((homes[one], homes[other])):
+            changed.update((homes[one], homes[other]))
+            flat[slots[one]], flat[slots[other]] = other, one
+    return torch.tensor(sorted(changed), dtype=torch.int64)

@@ -21,11 +21,8 @@ class Place:
     dim: int
     positions: IntArray
     """Shape (parts, channels): where each channel lies, as often as it does."""
-
-    @property
-    def reads(self) -> bool:
-        """Whether it is a weight that reads them, as those of linear layers and convolutions do."""
-        return self.dim == 1
+    reads: bool
+    """Whether it is a weight that reads them, not one that writes them or scales them."""
 
     def permute(self, order: Tensor) -> None:
         """Put what belongs to channel `order[i]` in the place of channel i."""
@@ -70,10 +67,11 @@ def streams_of(tracer: Tracer) -> Streams:
     for (leaf, _), axis in tracer.axes.items():
         if reason := tracer.still.get(leaf):
             tracer.ledger.fix(axis, reason)
+        tracer.ledger.noted(axis)
     settled = tracer.ledger.settled()
     left = dict(tracer.inputs)
-    for (leaf, dim), axis in tracer.axes.items():
-        if dim == 1 and (reason := settled.reason(axis)):
+    for leaf, dim in tracer.reading & tracer.axes.keys():
+        if (reason := settled.reason(tracer.axes[leaf, dim])):
             left.setdefault(leaf, reason)
     groups = settled.groups()
     streams = [Stream(len(group), []) for group in groups]
@@ -82,7 +80,8 @@ def streams_of(tracer: Tracer) -> Streams:
         slots[:, group] = np.stack([np.full_like(group, number), np.arange(len(group))])
     for (leaf, dim), axis in tracer.axes.items():
         for number, positions in _positions(axis.parts, *slots[:, settled.roots[axis.channels]]):
-            streams[number].places.append(Place(*tracer.leaves[leaf], dim, positions))
+            reads = (leaf, dim) in tracer.reading
+            streams[number].places.append(Place(*tracer.leaves[leaf], dim, positions, reads))
     return Streams(streams, left, list(tracer.unreached.values()))
 
 

@@ -50,6 +50,8 @@ class Tracer(TorchDispatchMode):
         self.leaves = {id(leaf): (name, leaf) for name, leaf in named}
         self.axes: dict[tuple[int, int], Axis] = {}
         """By id of a parameter or buffer and its dimension."""
+        self.reading: set[tuple[int, int]] = set()
+        """Those of them along which a weight reads its inputs."""
         self.inputs: dict[int, str] = {}
         """By id of a weight that reads what has no channels, why it has none."""
         self.still: dict[int, str] = overlapping(model)
