@@ -15,9 +15,8 @@ from sparsecnn.errors import UserError
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning import permute_channels
 from sparsecnn.pruning.patterns import NM
-from sparsecnn.pruning.permutation.importance import counted
 from sparsecnn.pruning.permutation.search import best_order, kept
-from sparsecnn.pruning.permutation.streams import Streams
+from sparsecnn.pruning.permutation.streams import Place, Streams
 from sparsecnn.pruning.permutation.trace import trace
 
 TWO_OF_FOUR = NM(2, 4)
@@ -37,17 +36,14 @@ def awake(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def shuffled(model: nn.Module, images: Tensor) -> Streams:
-    """Permute every stream at random; what there is besides does not change."""
+    """Permute every stream at random; the outputs stay the same."""
     before = model(images)
-    state = {name: value.clone() for name, value in model.state_dict().items()}
     streams = trace(model, lambda: model(images))
     generator = torch.Generator().manual_seed(0)
     for stream in streams.found:
         stream.permute(torch.randperm(stream.channels, generator=generator))
     after = model(images)
     assert (after - before).abs().max() <= 1e-5 * before.abs().max()
-    for name, value in model.state_dict().items():
-        assert torch.equal(value.flatten().sort().values, state[name].flatten().sort().values)
     return streams
 
 
@@ -208,7 +204,10 @@ NETS = {
     "squeeze and excitation": (
         Net(
             squeezed,
-            **dict(a=conv(3, 8), b=conv(8, 4, 1), c=conv(8, 5), d=conv(4, 8, 1)),
+            a=conv(3, 8),
+            b=conv(8, 4, 1),
+            c=conv(8, 5),
+            d=conv(4, 8, 1),
             norm=nn.BatchNorm2d(8),
         ),
         {"b": 8, "c": 8, "d": 4},
@@ -261,3 +260,163 @@ def test_what_may_change_places(name):
     model, readers = NETS[name]
     streams = shuffled(awake(model), torch.randn(2, 3, 6, 6))
     assert read_by(streams) == {f"{layer}.weight": size for layer, size in readers.items()}
+
+
+def partitions(channels: int) -> list[Tensor]:
+    """All ways to make two groups of some channels."""
+    rest = range(1, channels)
+    firsts = [(0, *others) for others in combinations(rest, channels // 2 - 1)]
+    return [torch.tensor([*one, *(c for c in range(channels) if c not in one)]) for one in firsts]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_order_found_for_eight_channels_is_next_to_the_best_of_all(seed):
+    generator = torch.Generator().manual_seed(seed)
+    importance = torch.rand(8, 20, generator=generator) * torch.rand(8, 1, generator=generator)
+    every = [kept(importance, order, TWO_OF_FOUR) for order in partitions(8)]
+    assert len(every) == 35
+    first = kept(importance, torch.arange(8), TWO_OF_FOUR)
+    found = kept(importance, best_order(importance, TWO_OF_FOUR), TWO_OF_FOUR)
+    assert first <= found <= max(every) + 1e-5
+    assert found - first >= 0.75 * (max(every) - first)
+
+
+@pytest.mark.parametrize("pattern", [NM(2, 4), NM(1, 4), NM(4, 8), NM(1, 2), NM(3, 4)])
+def test_an_order_is_one_that_no_swap_betters_and_the_rest_stays(pattern):
+    importance = torch.rand(18, 12, generator=torch.Generator().manual_seed(0))
+    order = best_order(importance, pattern)
+    assert order.sort().values.tolist() == list(range(18))
+    whole = 18 // pattern.group * pattern.group
+    assert order[whole:].tolist() == list(range(whole, 18))
+    best = kept(importance, order[:whole], pattern)
+    for one, other in combinations(range(whole), 2):
+        swapped = order[:whole].clone()
+        swapped[[one, other]] = swapped[[other, one]]
+        assert kept(importance, swapped, pattern) <= best * (1 + 1e-5)
+
+
+def test_equal_channels_stay_as_they_are():
+    assert best_order(torch.ones(16, 5), TWO_OF_FOUR).tolist() == list(range(16))
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [conv(3, 16), nn.BatchNorm2d(16), nn.ReLU(), conv(16, 24), nn.ReLU(), conv(24, 8)]
+    return awake(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
+
+
+BATCHES = [torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(2)]
+
+
+def test_permuting_keeps_more_and_leaves_all_else_as_it_was():
+    model = small().train()
+    hook = model[3].register_forward_hook(lambda *_: None)
+    model[3].weight.requires_grad_(False)
+    identities = [id(p) for p in (*model.parameters(), *model.buffers())]
+    flags = [p.requires_grad for p in model.parameters()]
+    hooks = dict(model[3]._forward_hooks), dict(model._forward_hooks)
+    before, random, threads = model.eval()(BATCHES[0]), torch.get_rng_state(), threading.enumerate()
+    model.train()
+    found = permute_channels(model, BATCHES)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert threading.enumerate() == threads
+    assert all(module.training for module in model.modules())
+    assert [p.requires_grad for p in model.parameters()] == flags
+    assert (dict(model[3]._forward_hooks), dict(model._forward_hooks)) == hooks
+    assert [id(p) for p in (*model.parameters(), *model.buffers())] == identities
+    torch.testing.assert_close(model.eval()(BATCHES[0]), before)
+    hook.remove()
+    assert [(s.readers, s.writers) for s in found.streams] == [
+        (["3"], ["0"]),
+        (["5"], ["3"]),
+        (["8"], ["5"]),
+    ]
+    assert all(stream.after > stream.before for stream in found.streams)
+    assert found.left == {}
+
+
+def test_permuting_twice_gains_nothing_more():
+    model = small()
+    permute_channels(model, BATCHES)
+    again = permute_channels(model, BATCHES)
+    assert [s.order for s in again.streams] == [list(range(n)) for n in (16, 24, 8)]
+
+
+def test_pruning_with_permuted_channels():
+    plain, permuted, images = small(), small(), BATCHES[0]
+    dense = plain(images)
+    without = prune(plain, BATCHES, method="wanda")
+    result = prune(permuted, BATCHES, method="wanda", permute_channels=True)
+    assert without.permutation is None
+    assert [s.readers for s in result.permutation.streams] == [["3"], ["5"], ["8"]]
+    for index in (3, 5, 8):
+        weight = permuted[index].weight
+        groups = weight.movedim(1, -1).reshape(-1, 4)
+        assert (groups.count_nonzero(1) == 2).all()
+    assert (permuted(images) - dense).norm() < (plain(images) - dense).norm()
+
+
+def test_what_is_excluded_decides_nothing():
+    found = permute_channels(small(), BATCHES, exclude="5")
+    assert [s.readers for s in found.streams] == [["3"], ["8"]]
+
+
+def test_a_weight_norm_is_permuted_with_its_weight():
+    model = small()
+    nn.utils.parametrizations.weight_norm(model[3])
+    before = model(BATCHES[0])
+    found = permute_channels(model, BATCHES)
+    assert [s.readers for s in found.streams] == [["3"], ["5"], ["8"]]
+    torch.testing.assert_close(model(BATCHES[0]), before)
+
+
+def test_if_pruning_fails_the_channels_are_put_back():
+    model, state = small(), {k: v.clone() for k, v in small().state_dict().items()}
+    calls = []
+
+    def forward(model: nn.Module, batch: Tensor) -> Tensor:
+        calls.append(batch)
+        if len(calls) > 8:
+            raise ValueError("no more")
+        return model(batch)
+
+    with pytest.raises(UserError, match="no more"):
+        prune(model, BATCHES, forward=forward, permute_channels=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
+@pytest.mark.parametrize("peek", [Tensor.tolist, lambda tensor: tensor.numpy().tolist()])
+def test_channels_whose_numbers_are_looked_at_stay(peek):
+    def peeking(net: Net, x: Tensor) -> Tensor:
+        y = net.a(x)
+        return head(net, net.b(y * (1 + abs(peek(y.mean((0, 2, 3)))[0]))))
+
+    model = Net(peeking, a=conv(3, 16), b=conv(16, 16), c=conv(16, 5))
+    assert [s.readers for s in permute_channels(model, BATCHES).streams] == [["c"]]
+
+
+def test_outputs_that_would_change_are_refused_and_all_is_put_back(monkeypatch):
+    permute = Place.permute
+    monkeypatch.setattr(Place, "permute", lambda *args: args[0].reads or permute(*args))
+    model = small()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(UserError, match="outputs of the model change by up to"):
+        permute_channels(model, BATCHES)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
+def test_a_parameter_that_is_not_reached_is_refused():
+    model = small()
+    model.add_module("auxiliary", conv(16, 5))
+    with pytest.raises(UserError, match=r"did not reach all parameters.*auxiliary\.weight"):
+        permute_channels(model, BATCHES, forward=lambda model, batch: model[:9](batch))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"layout": "flattened"}, {"pattern": "50%"}, {"pattern": "50% per row"}]
+)
+def test_other_patterns_and_layouts_are_refused(settings):
+    with pytest.raises(UserError, match="permute_channels is for N:M patterns"):
+        prune(small(), BATCHES, permute_channels=True, **settings)

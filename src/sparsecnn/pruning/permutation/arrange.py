@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -120,7 +120,7 @@ def _arrange(runs: _Runs, pattern: NM, choose: Choice) -> Permutation:
             reasons = choose(weights, seen)
             chosen = {id(weights[name].value): name for name, why in reasons.items() if not why}
             streams = runs.streams()
-            _require_reached(streams)
+            _require_reached(streams, ingredients)
             diagonals = runs.diagonals(chosen)
             outputs = runs.outputs()
         found = [_permuted(stream, diagonals, chosen, pattern) for stream in streams.found]
@@ -174,10 +174,14 @@ def _require_same(before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
             )
 
 
-def _require_reached(streams: Streams) -> None:
-    if streams.unreached:
-        shown = ", ".join(streams.unreached[:_NAMED])
-        shown += ", ..." if len(streams.unreached) > _NAMED else ""
+def _require_reached(streams: Streams, ingredients: Collection[int]) -> None:
+    """`UserError` unless it is known of all parameters which channels they have.
+
+    `ingredients` are the ids of those from which weights are computed, which stand for them.
+    """
+    names = [name for key, name in streams.unreached.items() if key not in ingredients]
+    if names:
+        shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         raise UserError(
             "permute_channels: the first calibration batch did not reach all parameters, so that "
             f"it cannot be known which channels they read (an auxiliary head?): {shown}"

@@ -15,7 +15,16 @@ _COPIES = {"_to_copy", "clone", "detach", "alias", "contiguous", "lift_fresh"}
 _POINTWISE = {
     *(_COPIES | {"fill", "zero", "dropout", "native_dropout"}),
     *("hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "mish", "silu", "gelu"),
-    *("celu", "selu", "relu6", "softplus", "log_sigmoid_forward", "threshold", "softshrink", "_prelu_kernel"),
+    *(
+        "celu",
+        "selu",
+        "relu6",
+        "softplus",
+        "log_sigmoid_forward",
+        "threshold",
+        "softshrink",
+        "_prelu_kernel",
+    ),
 }
 """Besides those that torch says are pointwise; it does not of all."""
 _REDUCING = {

@@ -58,8 +58,8 @@ class Streams:
     found: list[Stream]
     left: dict[int, str]
     """By id of a weight whose inputs stay in their order, or some of them do, the reason."""
-    unreached: list[str]
-    """Parameters that the pass did not reach."""
+    unreached: dict[int, str]
+    """Names of parameters that the pass did not reach, by id."""
 
 
 def streams_of(tracer: Tracer) -> Streams:
@@ -70,8 +70,8 @@ def streams_of(tracer: Tracer) -> Streams:
         tracer.ledger.noted(axis)
     settled = tracer.ledger.settled()
     left = dict(tracer.inputs)
-    for leaf, dim in tracer.reading & tracer.axes.keys():
-        if (reason := settled.reason(tracer.axes[leaf, dim])):
+    for (leaf, dim), axis in tracer.axes.items():
+        if (leaf, dim) in tracer.reading and (reason := settled.reason(axis)):
             left.setdefault(leaf, reason)
     groups = settled.groups()
     streams = [Stream(len(group), []) for group in groups]
@@ -82,7 +82,7 @@ def streams_of(tracer: Tracer) -> Streams:
         for number, positions in _positions(axis.parts, *slots[:, settled.roots[axis.channels]]):
             reads = (leaf, dim) in tracer.reading
             streams[number].places.append(Place(*tracer.leaves[leaf], dim, positions, reads))
-    return Streams(streams, left, list(tracer.unreached.values()))
+    return Streams(streams, left, tracer.unreached)
 
 
 def _positions(
