@@ -15,6 +15,9 @@ from torch import Tensor
 _BLOCK = 32
 """Columns at once. Within a block is solved by iteration, which costs more in larger ones."""
 
+_PANEL = 256
+"""Columns whose products with all others are computed at once; a multiple of `_BLOCK`."""
+
 _TERMS = 5
 """Of the Neumann series that inverts the triangle within a block: with fewer, conjugate gradients
 take up to twice the steps; the series ends by itself after a block's columns."""
@@ -59,10 +62,11 @@ class MaskedFactor:
     """1 for kept weights and 0 for others, (groups, columns, rows), of V's dtype."""
 
     @cached_property
-    def _blocks(self) -> list[_Block]:
-        columns = self.upper.shape[-1]
-        slices = [slice(i, min(i + _BLOCK, columns)) for i in range(0, columns, _BLOCK)]
-        return [_Block(here, self.upper[:, here, here].triu()) for here in slices]
+    def _panels(self) -> list[tuple[slice, list[_Block]]]:
+        return [
+            (panel, [_Block(here, self.upper[:, here, here].triu()) for here in _cut(panel, _BLOCK)])
+            for panel in _cut(slice(0, self.upper.shape[-1]), _PANEL)
+        ]
 
     def outputs(self, deviation: Tensor) -> Tensor:
         """E V, whose squares add up to the error of E."""
@@ -84,19 +88,37 @@ class MaskedFactor:
     def backward(self, outputs: Tensor) -> Tensor:
         """K^T (V outputs)_S. Overwrites the outputs."""
         result = torch.empty_like(outputs)
-        for block in reversed(self._blocks):
-            here, kept = block.here, self.kept[:, block.here]
-            right = self.upper[:, here, here.stop :] @ outputs[:, here.stop :]
-            right.baddbmm_(block.triangle, outputs[:, here]).mul_(kept).mul_(block.scale)
-            result[:, here] = solved = _inverse(block.above, right, kept)
-            outputs[:, here] -= solved  # so that earlier blocks get both terms by one product
+        for panel, blocks in reversed(self._panels):
+            behind = slice(panel.stop, None)
+            later = self.upper[:, panel, behind] @ outputs[:, behind]
+            for block in reversed(blocks):
+                here, kept = block.here, self.kept[:, block.here]
+                rest = slice(here.start, panel.stop)
+                right = later[:, _within(here, panel)]
+                right.baddbmm_(self.upper[:, here, rest].triu(), outputs[:, rest])
+                right.mul_(kept).mul_(block.scale)
+                result[:, here] = solved = _inverse(block.above, right, kept)
+                outputs[:, here] -= solved  # so that earlier blocks get both terms by one product
         return result
 
     def _forwards(self, deviation: Tensor) -> Iterator[tuple[_Block, Tensor]]:
         """Each block, and what the columns before it contribute to its outputs."""
-        for block in self._blocks:
-            before = slice(0, block.here.start)
-            yield block, self.upper[:, before, block.here].mT @ deviation[:, before]
+        for panel, blocks in self._panels:
+            before = slice(0, panel.start)
+            earlier = self.upper[:, before, panel].mT @ deviation[:, before]
+            for block in blocks:
+                own, here = slice(panel.start, block.here.start), block.here
+                part = earlier[:, _within(here, panel)]
+                yield block, part.baddbmm_(self.upper[:, own, here].mT, deviation[:, own])
+
+
+def _cut(columns: slice, size: int) -> list[slice]:
+    starts = range(columns.start, columns.stop, size)
+    return [slice(start, min(start + size, columns.stop)) for start in starts]
+
+
+def _within(here: slice, panel: slice) -> slice:
+    return slice(here.start - panel.start, here.stop - panel.start)
 
 
 def _inverse(triangle: Tensor, right: Tensor, kept: Tensor) -> Tensor:
