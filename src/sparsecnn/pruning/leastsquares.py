@@ -19,7 +19,7 @@ a third of that cube, in small factorisations, against some twenty steps of two 
 _WORKSPACE = 2**22
 """Numbers in the systems that are factored at once."""
 
-_EXCESS = {torch.float32: 1e-6, torch.float64: 1e-22}
+_EXCESS = {torch.float32: 1e-2, torch.float64: 1e-22}
 """Of a layer's error, how much of it may be more than the least; float64 gives exact weights."""
 
 
