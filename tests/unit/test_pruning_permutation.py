@@ -15,6 +15,7 @@ from sparsecnn.errors import UserError
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning import permute_channels
 from sparsecnn.pruning.patterns import NM
+from sparsecnn.pruning.permutation import search
 from sparsecnn.pruning.permutation.search import best_order, kept
 from sparsecnn.pruning.permutation.streams import Place, Streams
 from sparsecnn.pruning.permutation.trace import trace
@@ -295,6 +296,17 @@ def test_an_order_is_one_that_no_swap_betters_and_the_rest_stays(pattern):
         assert kept(importance, swapped, pattern) <= best * (1 + 1e-5)
 
 
+def test_of_many_rows_some_are_looked_at(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    importance = torch.rand(32, 400, generator=generator) * torch.rand(32, 1, generator=generator)
+    first = kept(importance, torch.arange(32), TWO_OF_FOUR)
+    whole = kept(importance, best_order(importance, TWO_OF_FOUR), TWO_OF_FOUR)
+    monkeypatch.setattr(search, "_WORK", 32**2 * 100)
+    assert kept(importance, best_order(importance, TWO_OF_FOUR), TWO_OF_FOUR) - first > 0.8 * (
+        whole - first
+    )
+
+
 def test_equal_channels_stay_as_they_are():
     assert best_order(torch.ones(16, 5), TWO_OF_FOUR).tolist() == list(range(16))
 
@@ -349,6 +361,9 @@ def test_pruning_with_permuted_channels():
     result = prune(permuted, BATCHES, method="wanda", permute_channels=True)
     assert without.permutation is None
     assert [s.readers for s in result.permutation.streams] == [["3"], ["5"], ["8"]]
+    notes = {layer.layer: layer.notes for layer in result.layers}
+    assert "input channels permuted" in notes["3"]
+    assert "input channels permuted" not in notes["0"]
     for index in (3, 5, 8):
         weight = permuted[index].weight
         groups = weight.movedim(1, -1).reshape(-1, 4)

@@ -205,6 +205,10 @@ def prune(
         masks = {}
         for name, mask, report in _pruned(task, _rounds(task, data, surroundings, states)):
             masks[name], reports[name] = mask, report
+    for stream in permutation.streams if permutation else ():
+        for name in stream.readers:
+            notes = (reports[name].notes, "input channels permuted")
+            reports[name].notes = "; ".join(filter(None, notes))
     total = sum(report.weights for report in reports.values())
     for report in reports.values():
         report.share = report.weights / total

@@ -16,6 +16,10 @@ PASSES = 200
 _LEAST = 1e-6
 """Gain of a swap, as a fraction of what two groups keep, below which it is taken for rounding."""
 
+_WORK = 2**31
+"""Comparisons that value all swaps once, at most: of more rows so many are looked at, drawn at
+random. Of 1,024 channels a sixteenth of 1,024 rows gave the same gain over all."""
+
 _NUMBERS = 2**24
 """Held at a time while groups are valued."""
 
@@ -35,7 +39,7 @@ def kept(importance: Tensor, order: Tensor, pattern: NM) -> float:
         int64, (channels,), a multiple of `pattern.group`.
     """
     total = 0.0
-    for group in order.view(-1, pattern.group):
+    for group in order.reshape(-1, pattern.group):
         total += float(importance[group].topk(pattern.kept, dim=0).values.sum(dtype=torch.float64))
     return total
 
@@ -49,17 +53,27 @@ def best_order(importance: Tensor, pattern: NM, passes: int = PASSES) -> Tensor:
     order = torch.arange(len(importance))
     groups = order[:count].view(-1, pattern.group)
     if len(groups) > 1:
+        rows = _sampled(importance[:count])
         replaced = importance.new_empty(count, count)
         changed = torch.arange(len(groups))
         for _ in range(passes):
-            _value(importance[:count], groups, changed, replaced, pattern)
+            _value(rows, groups, changed, replaced, pattern)
             changed = _swap(groups, replaced)
             if not len(changed):
                 break
-    better = kept(importance, order[:count], pattern) > kept(
-        importance, torch.arange(count), pattern
-    )
-    return order if better else torch.arange(len(order))
+    first = torch.arange(len(order))
+    better = kept(importance, groups, pattern) > kept(importance, first[:count], pattern)
+    return order if better else first
+
+
+def _sampled(importance: Tensor) -> Tensor:
+    """So many rows that valuing all swaps of them is not more than `_WORK`."""
+    channels, rows = importance.shape
+    most = max(1, _WORK // channels**2)
+    if rows <= most:
+        return importance
+    drawn = torch.randperm(rows, generator=torch.Generator().manual_seed(0))[:most]
+    return importance[:, drawn.sort().values]
 
 
 def _value(
