@@ -97,9 +97,10 @@ def test_refit_of_a_full_mask_changes_nothing_and_dead_columns_become_zero() -> 
     st.sampled_from([0, 300]),
     st.sampled_from([20, 400]),
     st.sampled_from(["2:4", "unstructured", "dense tail"]),
+    st.sampled_from([leastsquares._EXCESS[torch.float32], 1e-6]),
 )
-def test_float32_comes_within_a_few_millionths_of_the_least_error(
-    seed: int, worth: int, count: int, kind: str
+def test_float32_comes_as_near_to_the_least_error_as_it_says(
+    seed: int, worth: int, count: int, kind: str, excess: float
 ) -> None:
     torch.manual_seed(seed)
     sources = torch.randn(2, count, 12, dtype=torch.float64) @ torch.randn(2, 12, 80).double()
@@ -115,6 +116,7 @@ def test_float32_comes_within_a_few_millionths_of_the_least_error(
     problem = Problem(weight, Curvature(hessian, 0.01), NM(2, 4), 80)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leastsquares, "_WORTH_FACTORING", worth)
+        patch.setitem(leastsquares._EXCESS, torch.float32, excess)
         result = refit(problem, Solution(weight * mask, mask)).weight
     assert not result[~mask].any()
     assert not result[..., 7].any()
@@ -127,7 +129,7 @@ def test_float32_comes_within_a_few_millionths_of_the_least_error(
         deviation = of.double() - wide.weight
         return float((deviation @ exact * deviation).sum())
 
-    assert error(result) <= (1 + 2e-6) * error(best)
+    assert error(result) <= (1 + 2 * excess) * error(best)
 
 
 def test_damping_is_relative_to_the_mean_of_the_live_diagonal() -> None:
