@@ -4,7 +4,8 @@ Solver: against the published algorithm as a loop over columns with one rank-1 u
 every layer shape of VGG-16 and ResNet-18, with the same Hessians in the same dtype. Both sides
 run in turn in this process; printed are medians, ratios, and the distance to the floor: the
 operations of one Cholesky factorisation and of the updates of all later columns, at the rate
-that a plain matrix product reaches here. Hessian: against that plain matrix product. Whole
+that a plain matrix product reaches here. Beside it the refit of the kept weights, timed apart, and
+its ratio to the solver. Hessian: against that plain matrix product. Whole
 model: `prune` of ResNet-18 with sequential calibration, for the dense network's outputs, kept
 weights refitted; against the time of two forward passes, which it cannot do without.
 
@@ -32,6 +33,7 @@ from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
 from sparsecnn.pruning.calibration.calls import Call, Convolution
 from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.factor import Curvature
+from sparsecnn.pruning.leastsquares import refit
 from sparsecnn.pruning.methods.sparsegpt import SparseGPT
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem
@@ -75,15 +77,22 @@ def compare_solvers(
 ) -> None:
     """Print a line for every layer shape of a model, and one for the whole model."""
     print(f"\n{name} x {width:g}: seconds per layer, SparseGPT 2:4, float32")
-    print(f"{'rows x columns':>16} {'layers':>6} {'loop':>8} {'ours':>8} {'ratio':>6} {'floor':>8}")
-    totals = [0.0, 0.0, 0.0]
+    print(
+        f"{'rows x columns':>16} {'layers':>6} {'loop':>8} {'ours':>8} {'ratio':>6} {'floor':>8} "
+        f"{'refit':>8} {'/ ours':>6}"
+    )
+    totals = [0.0, 0.0, 0.0, 0.0]
     for (rows, columns), count in sorted(shapes(name, width).items()):
         weight, hessian = example(rows, columns, device)
-        times = interleaved(
-            [partial(textbook, weight, hessian), partial(ours, weight, hessian)], device, repeats
-        )
+        problem = problem_of(weight, hessian)
+        sides: list[Callable[[], object]] = [
+            partial(textbook, weight, hessian),
+            partial(ours, weight, hessian),
+            partial(refit, problem, SparseGPT().solve(problem)),
+        ]
+        loop, mine, refitting = interleaved(sides, device, repeats)
         floor = (columns**3 / 3 + rows * columns**2) / rate
-        row = [*times, floor]
+        row = [loop, mine, floor, refitting]
         totals = [total + count * seconds for total, seconds in zip(totals, row, strict=True)]
         print(line(f"{rows} x {columns}", count, row), flush=True)
     print(line("whole model", sum(shapes(name, width).values()), totals))
@@ -133,19 +142,23 @@ def shapes(name: str, width: float) -> Counter[tuple[int, int]]:
 
 
 def example(rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A weight, and the Hessian of correlated non-negative inputs."""
-    sources = torch.randn(2 * columns, columns // 4 + 1, device=device)
-    inputs = sources @ torch.randn(columns // 4 + 1, columns, device=device)
-    inputs = (inputs + torch.randn_like(inputs)).relu()
+    """A weight, and the Hessian of non-negative inputs with a spectrum that falls as in CNNs."""
+    strengths = torch.arange(1, columns + 1, device=device) ** -0.7
+    sources = torch.randn(2 * columns, columns, device=device) * strengths
+    inputs = (sources @ torch.randn(columns, columns, device=device)).relu()
     weight = torch.randn(rows, columns, device=device) / columns**0.5
     return weight, inputs.T @ inputs / columns
 
 
+def problem_of(weight: Tensor, hessian: Tensor) -> Problem:
+    """The question that both the solver and the refit answer; nothing is factored yet."""
+    curvature = Curvature(hessian.unsqueeze(0), DAMPING)
+    return Problem(weight.unsqueeze(0), curvature, NM(2, 4), weight.shape[1])
+
+
 def ours(weight: Tensor, hessian: Tensor) -> Tensor:
     """The solver of this project."""
-    curvature = Curvature(hessian.unsqueeze(0), DAMPING)
-    problem = Problem(weight.unsqueeze(0), curvature, NM(2, 4), weight.shape[1])
-    return SparseGPT().solve(problem).weight[0]
+    return SparseGPT().solve(problem_of(weight, hessian)).weight[0]
 
 
 def textbook(weight: Tensor, hessian: Tensor, block: int = 128) -> Tensor:
@@ -200,8 +213,11 @@ def interleaved(
 
 def line(label: str, count: int, seconds: list[float]) -> str:
     """One row of the solvers' table."""
-    loop, mine, floor = seconds
-    return f"{label:>16} {count:>6} {loop:8.3f} {mine:8.3f} {loop / mine:6.1f} {floor:8.3f}"
+    loop, mine, floor, refitting = seconds
+    return (
+        f"{label:>16} {count:>6} {loop:8.3f} {mine:8.3f} {loop / mine:6.1f} {floor:8.3f} "
+        f"{refitting:8.3f} {refitting / mine:6.1f}"
+    )
 
 
 if __name__ == "__main__":

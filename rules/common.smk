@@ -293,7 +293,11 @@ def evaluated_network(wildcards):
     if wildcards.network == "dense":
         return {"weights": DENSE.format(**wildcards)}
     names = {**wildcards, "variant": wildcards.network}
-    return {"weights": PRUNED.format(**names), "layers": LAYERS.format(**names)}
+    return {
+        "weights": PRUNED.format(**names),
+        "layers": LAYERS.format(**names),
+        "dense": DENSE.format(**wildcards),
+    }
 
 
 def diagnostics_table():

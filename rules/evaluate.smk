@@ -1,4 +1,4 @@
-# Needs: the dataset and a network, dense or pruned.
+# Needs: the dataset and a network, dense or pruned; of a pruned one, the dense one besides.
 # Makes: its metrics on the test split. A pruned layer without its pattern fails the job.
 
 

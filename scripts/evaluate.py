@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparsecnn.artifacts import Manifest, Origin, read_table, write_json
+from sparsecnn.artifacts import Manifest, Origin, check_parents, read_table, write_json
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.device import cpu_threads, device_name, use_device
 from sparsecnn.evaluation.accuracy import evaluate
@@ -27,19 +27,40 @@ def main(
     origins: dict[str, Origin],
     device: str,
     layers: Path | None = None,
+    dense: Path | None = None,
 ) -> None:
-    """Verify the network's pattern, evaluate it, write its metrics."""
+    """Verify the network's pattern, evaluate it, write its metrics.
+
+    `layers` and `dense` are of a pruned network: its table, and the network it was pruned from.
+    """
     model, parent = read_network(weights, "pruned" if layers else "dense", origins["weights"])
     images, normalization, images_manifest = load_dataset(dataset, origins["dataset"])
+    parents = {"dataset": images_manifest.content, "network": parent.content}
+    reference = None
+    if dense:
+        reference, manifest = read_network(dense, "dense", origins["dense"])
+        parents["dense"] = manifest.content
+        check_parents(weights, parent, {"dense": manifest.content})
     rows = read_table(layers, parent) if layers else []
     verify_pattern(model.state_dict(), rows)
     with use_device(device) as on:
         result = evaluate(
-            model, images.test_images, images.test_labels, normalization, len(images.classes), on
+            model,
+            images.test_images,
+            images.test_labels,
+            normalization,
+            len(images.classes),
+            on,
+            reference=reference,
         )
     logger.info(
         "top-1 accuracy %.2f %%, loss %.4f on %d images", result.top1, result.loss, result.n
     )
+    if dense:
+        logger.info(
+            "from the dense network: KL divergence %.4f, agreement %.2f %%",
+            *(result.kl, result.agreement),
+        )
     made, pruning = parent.settings, parent.settings.get("pruning", {})
     value = {
         "model": made["model"],
@@ -55,6 +76,8 @@ def main(
         "bn_recalibrated": pruning.get("bn_recalibration", False),
         "top1": result.top1,
         "loss": result.loss,
+        "kl": result.kl,
+        "agreement": result.agreement,
         "n_test": result.n,
         "per_class": dict(zip(images.classes, result.per_class, strict=True)),
         **network_sparsity(model.state_dict(), rows),
@@ -62,7 +85,6 @@ def main(
         "dense_layers": [row["layer"] for row in rows if row["status"] == "dense"],
         "device": parent.device,
     }
-    parents = {"dataset": images_manifest.content, "network": parent.content}
     manifest = Manifest(
         "metrics",
         settings,

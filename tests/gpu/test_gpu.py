@@ -68,7 +68,8 @@ def test_pruning_on_a_gpu_agrees_with_the_cpu(dataset, model, method):
             batches = [inputs.to(device)]
             masks.append(prune(pruned, batches, method=method, precision="float64").masks)
             pruned.float()
-            result = evaluate(pruned, dataset.test_images, dataset.test_labels, HALF, 10, device)
+            test, dense = (dataset.test_images, dataset.test_labels), copy.deepcopy(network).float()
+            result = evaluate(pruned, *test, HALF, 10, device, reference=dense)
             accuracies.append(result.top1)
     assert masks[0].keys() == masks[1].keys()
     for name, mask in masks[0].items():

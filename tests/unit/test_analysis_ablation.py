@@ -1,3 +1,4 @@
+import math
 import re
 from statistics import fmean
 
@@ -21,7 +22,7 @@ from sparsecnn.analysis.ablation import (
     mean_gain,
     shown,
 )
-from sparsecnn.analysis.results import Cell
+from sparsecnn.analysis.results import Cell, results_of
 from sparsecnn.report.labels import column_label, ingredient_label
 from sparsecnn.report.tables import ablation_table, headline
 from sparsecnn.study.config import variant_settings
@@ -124,6 +125,43 @@ def test_gains_are_over_plain_sparsegpt_of_the_same_column():
             expected = fmean(drops("sparsegpt" + suffix)) - fmean(drops(variant))
             assert gain == pytest.approx(expected, abs=0.00501)
             assert low < gain < high
+
+
+def means(variant, column):
+    """Of a variant and of the dense networks, over the networks at the largest budget."""
+    cells = [Cell("fully_trained", name) for name in TABLE.models]
+    return [
+        fmean(x for c in cells for x in values_of(TABLE, c, v, column)) for v in (variant, "dense")
+    ]
+
+
+def test_every_divergence_is_the_mean_over_the_networks():
+    rows = table_with(TEXT, "KL (nats)")
+    assert [row["KL (nats)"] for row in rows] == list(LABELS)
+    for row in rows:
+        for column, suffix in COLUMNS.items():
+            expected = means(LABELS[row["KL (nats)"]] + suffix, "kl")[0]
+            assert numbers(row[column]) == pytest.approx([expected], abs=5.01e-5)
+
+
+def test_all_measures_of_each_variant_stand_together_in_the_order_of_the_first_table():
+    rows = table_with(TEXT, "Loss increase (nats)")
+    variants = [row["Variant"] for row in rows]
+    assert variants == [name + suffix for name in LABELS.values() for suffix in COLUMNS.values()]
+    for row in rows:
+        loss, dense = means(row["Variant"], "loss")
+        expected = [-fmean(drops(row["Variant"])), loss - dense]
+        expected += [means(row["Variant"], name)[0] for name in ("kl", "agreement")]
+        told = [numbers(text)[0] for text in list(row.values())[1:]]
+        assert told == pytest.approx(expected, abs=0.00501)
+
+
+def test_an_ablation_of_an_earlier_version_has_no_table_of_divergences():
+    earlier = results_of(TABLE.frame.assign(kl=math.nan, agreement=math.nan))
+    text = report(earlier, ablation_values(CONFIG), CONFIG)
+    assert "KL" not in text
+    assert "\n\n\n" not in text
+    assert list(table_with(text, "Loss increase (nats)")[0])[-1] == "Loss increase (nats)"
 
 
 def test_a_gain_is_paired_by_seed():

@@ -2,9 +2,9 @@ import re
 
 import pandas as pd
 import pytest
-from study_example import BUDGETS, VARIANTS, metric, results
+from study_example import BUDGETS, ROOT, VARIANTS, metric, results
 
-from sparsecnn.analysis.results import COLUMNS, Cell, collect, read_results, results_of
+from sparsecnn.analysis.results import ADDED, COLUMNS, Cell, collect, read_results, results_of
 from sparsecnn.analysis.tables import write_csv
 from sparsecnn.artifacts import Manifest
 from sparsecnn.errors import UserError
@@ -94,6 +94,42 @@ def test_table_survives_the_file(tmp_path):
     text = path.read_text()
     write_csv(path, read_results(path).frame)
     assert path.read_text() == text
+
+
+def test_a_table_of_an_earlier_version_lacks_what_was_added_later(tmp_path):
+    path = tmp_path / "metrics.csv"
+    write_csv(path, collected(pair()).frame.drop(columns=list(ADDED)))
+    found = read_results(path).frame
+    assert list(found) == list(COLUMNS)
+    assert found[list(ADDED)].isna().all(axis=None)
+    write_csv(path, found)
+    pd.testing.assert_frame_equal(read_results(path).frame, found)
+
+
+EARLIER = sorted((ROOT / "docs/results").glob("*/metrics*.csv"))
+WITHOUT_RECIPE = "2026-11-24-ablation-cpu"
+
+
+@pytest.mark.parametrize("path", EARLIER, ids=[f"{p.parent.name}/{p.name}" for p in EARLIER])
+def test_tables_of_earlier_versions_can_still_be_read(path):
+    if path.parent.name == WITHOUT_RECIPE:
+        with pytest.raises(UserError, match="it lacks the column recipe"):
+            read_results(path)
+    else:
+        assert not read_results(path).against_dense["loss_increase"].isna()["mean"].any()
+
+
+def test_pruned_networks_are_told_beside_their_dense_ones_of_the_same_seed():
+    values = [
+        metric("vgg16", 2, seed, variant, top1, loss=loss, **({"kl": kl} if kl else {}))
+        for seed, dense, pruned, kl in ((0, 0.5, 0.75, 0.5), (3, 1.0, 2.0, 0.25))
+        for variant, top1, loss, kl in (("dense", 80.0, dense, 0), ("magnitude", 70.0, pruned, kl))
+    ]
+    found = collected(values[::-1], seeds=(0, 3)).against_dense
+    assert list(found.index) == [("only", "vgg16", "magnitude")]
+    told = found.xs("mean", level=1, axis="columns").iloc[0]
+    assert (told["drop"], told["loss_increase"], told["kl"]) == (10.0, 0.625, 0.375)
+    assert found["loss_increase", "std"].iloc[0] == pytest.approx(0.75 / 2**0.5)
 
 
 @pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "header only"])

@@ -150,6 +150,9 @@ def test_diagnosed_are_the_variants_that_keep_their_statistics_or_those_named():
         "sparsegpt_bn",
     ]
     assert diagnosed(complete(diagnostics={"variants": []})) == []
+    permuted = complete(variants={"permuted": {"method": "magnitude", "permute_channels": True}})
+    assert "magnitude" in diagnosed(permuted)
+    assert "permuted" not in diagnosed(permuted)
     assert diagnosed(complete(diagnostics=None)) is None
     assert complete(diagnostics={"images": 9})["diagnostics"] == {"images": 9, "variants": None}
 
@@ -285,6 +288,21 @@ WRONG = [
     (
         {"diagnostics": {"variants": ["magnitdue"]}},
         "diagnostics.variants: unknown variant magnitdue, did you mean magnitude?",
+    ),
+    (
+        {
+            "variants": {"permuted": {"method": "magnitude", "permute_channels": True}},
+            "diagnostics": {"variants": ["permuted"]},
+        },
+        "diagnostics.variants: permuted has its channels in another order",
+    ),
+    (
+        {
+            "variants": {
+                "p": {"method": "magnitude", "permute_channels": True, "layout": "flattened"}
+            }
+        },
+        "variants.p.permute_channels: is for patterns N:M with layout: channels",
     ),
     ({"threads": 0}, "threads: 0 is not allowed, it must be at least 1"),
     ({"report": {"language": ["de"]}}, 'report.language.0: "de" is not allowed'),

@@ -137,11 +137,16 @@ def test_batch_norm(dataset, network):
 
 def test_evaluation(dataset, network):
     split = dataset.test_images, dataset.test_labels
-    here, there = (
-        evaluate(copy.deepcopy(network), *split, HALF, 10, device, batch_size=24)
-        for device in (CPU, DEVICE)
-    )
-    assert here == there
+    pruned = copy.deepcopy(network)
+    prune(pruned, [torch.randn(8, 3, 32, 32)], method="magnitude")
+    for model, reference in ((network, None), (pruned, network)):
+        here, there = (
+            evaluate(
+                *copy.deepcopy((model, *split)), HALF, 10, device, 24, copy.deepcopy(reference)
+            )
+            for device in (CPU, DEVICE)
+        )
+        assert here == there
 
 
 def test_diagnostics(dataset, network):

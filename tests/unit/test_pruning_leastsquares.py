@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparsecnn.pruning import leastsquares
+from sparsecnn.pruning import leastsquares, triangular
 from sparsecnn.pruning.factor import Curvature, damped
 from sparsecnn.pruning.leastsquares import refit, retargeted
 from sparsecnn.pruning.patterns import NM
@@ -30,15 +30,25 @@ def penalty(hessian: Tensor) -> float:
 
 
 @settings(deadline=None, max_examples=30)
-@given(cases(), st.sampled_from([0, 300]))
+@given(
+    cases(),
+    st.sampled_from([(0, 300), (300, 0), (0, 0)]),
+    st.sampled_from([1, 5, 32]),
+    st.sampled_from([0, 5]),
+)
 def test_refit_is_the_least_squares_optimum(
-    case: tuple[Tensor, Tensor, Tensor, Tensor], steps: int
+    case: tuple[Tensor, Tensor, Tensor, Tensor], how: tuple[int, int], block: int, terms: int
 ) -> None:
+    worth, steps = how
     inputs, _, weight, mask = case
     hessian = 2 / inputs.shape[1] * inputs.mT @ inputs
     problem = Problem(weight, Curvature(hessian, 0.01), NM(2, 4), weight.shape[-1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leastsquares, "_MAX_STEPS", steps)
+        patch.setattr(leastsquares, "_WORTH_FACTORING", worth)
+        patch.setattr(leastsquares, "_WORKSPACE", 100)
+        patch.setattr(triangular, "_BLOCK", block)
+        patch.setattr(triangular, "_TERMS", terms)
         result = refit(problem, Solution(weight * mask, mask)).weight
     columns = weight.shape[-1]
     for g, row in torch.cartesian_prod(torch.arange(len(weight)), torch.arange(weight.shape[1])):
@@ -79,6 +89,47 @@ def test_refit_of_a_full_mask_changes_nothing_and_dead_columns_become_zero() -> 
     expected = weight.clone()
     expected[..., 2] = 0
     torch.testing.assert_close(result, expected)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([0, 300]),
+    st.sampled_from([20, 400]),
+    st.sampled_from(["2:4", "unstructured", "dense tail"]),
+    st.sampled_from([leastsquares._EXCESS[torch.float32], 1e-6]),
+)
+def test_float32_comes_as_near_to_the_least_error_as_it_says(
+    seed: int, worth: int, count: int, kind: str, excess: float
+) -> None:
+    torch.manual_seed(seed)
+    sources = torch.randn(2, count, 12, dtype=torch.float64) @ torch.randn(2, 12, 80).double()
+    inputs = (sources + torch.randn_like(sources)).relu()  # correlated and of a mean, as in CNNs
+    inputs[..., 7] = 0
+    hessian = (2 / count * inputs.mT @ inputs).float()
+    weight, scores = torch.randn(2, 9, 80), torch.rand(2, 9, 20, 4)
+    mask = (scores.argsort(-1).argsort(-1) < 2).flatten(-2)
+    if kind == "unstructured":
+        mask = scores.flatten(-2) < torch.rand(2, 9, 1)
+    mask[..., 60:] |= kind == "dense tail"
+    mask[:, 3] = False
+    problem = Problem(weight, Curvature(hessian, 0.01), NM(2, 4), 80)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leastsquares, "_WORTH_FACTORING", worth)
+        patch.setitem(leastsquares._EXCESS, torch.float32, excess)
+        result = refit(problem, Solution(weight * mask, mask)).weight
+    assert not result[~mask].any()
+    assert not result[..., 7].any()
+    exact = damped(hessian.double(), 0.01)
+    weight[..., 7] = 0
+    wide = Problem(weight.double(), Curvature(hessian.double(), 0.01), NM(2, 4), 80)
+    best = refit(wide, Solution(wide.weight * mask, mask)).weight  # a factorisation of each row
+
+    def error(of: Tensor) -> float:
+        deviation = of.double() - wide.weight
+        return float((deviation @ exact * deviation).sum())
+
+    assert error(result) <= (1 + 2 * excess) * error(best)
 
 
 def test_damping_is_relative_to_the_mean_of_the_live_diagonal() -> None:

@@ -27,7 +27,7 @@ from study_example import (
 )
 
 from sparsecnn.analysis.judging import judge
-from sparsecnn.analysis.results import Cell, results_of
+from sparsecnn.analysis.results import ADDED, Cell, results_of
 from sparsecnn.analysis.tables import write_csv
 from sparsecnn.artifacts import Manifest, Origin, read_json, write_json, write_table
 from sparsecnn.report.markdown import left_dense, render
@@ -78,7 +78,7 @@ def test_the_report_is_the_golden_one(language):
 @pytest.mark.parametrize("table", [results(), published_results()], ids=["three seeds", "one"])
 def test_every_number_of_the_tables_is_found_again_in_the_metrics(table):
     text = report(table)
-    main, full = tables_of(text)[0], table_with(text, "Drop (points)")
+    main, full = tables_of(text)[0], table_with(text, "95 % interval")
     assert len(main) == len(table.cells)
     assert len(full) == len(table.cells) * (1 + len(table.variants))
     for row in main:
@@ -100,6 +100,51 @@ def test_every_number_of_the_tables_is_found_again_in_the_metrics(table):
         if variant != "dense":
             low, high = numbers(row["95 % interval'"])
             assert low <= numbers(row["Drop (points)"])[0] <= high
+
+
+@pytest.mark.parametrize("table", [results(), published_results()], ids=["three seeds", "one"])
+def test_every_measure_of_a_pruned_network_is_found_again_in_the_metrics(table):
+    rows = table_with(report(table), "KL (nats)")
+    assert len(rows) == len(table.cells) * len(table.variants)
+    for row in rows:
+        cell, variant = Cell(row["Regime"], row["Network"]), row["Variant"]
+        pairs = zip(*(values_of(table, cell, v, "loss") for v in (variant, "dense")), strict=True)
+        told = {
+            "Top-1 (%)": values_of(table, cell, variant),
+            "Drop (points)": [-drop for drop in values_of(table, cell, variant, "drop")],
+            "Loss increase (nats)": [pruned - dense for pruned, dense in pairs],
+            "KL (nats)": values_of(table, cell, variant, "kl"),
+            "Agreement (%)": values_of(table, cell, variant, "agreement"),
+        }
+        assert list(row) == ["Regime", "Network", "Variant", *told]
+        for heading, values in told.items():
+            spread = [stdev(values)] if len(values) > 1 else []
+            accurate = 5.01e-5 if "nats" in heading else 5.01e-3
+            assert numbers(row[heading]) == pytest.approx([fmean(values), *spread], abs=accurate)
+
+
+def without(table, rows):
+    """The table as one in which some rows lack what was added later."""
+    added = {name: table.frame[name].mask(rows) for name in ADDED}
+    return results_of(table.frame.assign(**added))
+
+
+def test_a_report_of_a_table_of_an_earlier_version_leaves_out_what_it_lacks():
+    table = results()
+    text = report(without(table, table.frame["seed"] >= 0))
+    assert "KL" not in text
+    assert "greement" not in text
+    rows = table_with(text, "Loss increase (nats)")
+    assert list(rows[0])[-1] == "Loss increase (nats)"
+    assert len(rows) == len(table.cells) * len(table.variants)
+
+
+def test_a_mean_over_seeds_of_which_one_was_not_measured_is_a_dash():
+    table = results()
+    lacking = (table.frame["seed"] == 1) & (table.frame["variant"] == "sparsegpt")
+    rows = table_with(report(without(table, lacking)), "KL (nats)")
+    dashes = {row["Variant"] for row in rows if row["KL (nats)"] == "\N{EN DASH}"}
+    assert dashes == {"sparsegpt"}
 
 
 def test_the_references_numbers_stand_beside_ours():

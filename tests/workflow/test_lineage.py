@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -10,7 +11,14 @@ import pytest
 from rocrate.rocrate import ROCrate
 from snakemake_project import TINY, Project, load_script
 
-from sparsecnn.artifacts import read_json, read_tensors, write_json
+from sparsecnn.artifacts import (
+    Origin,
+    read_json,
+    read_manifest,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from sparsecnn.errors import UserError
 from sparsecnn.study.crate import check_crate
 
@@ -186,6 +194,14 @@ def misplace_diagnostics(folder):
     return path
 
 
+def compare_with_another(folder):
+    """Whole by itself, and of the pruned network that is here."""
+    path = folder / LONG / "sparsegpt/metrics.json"
+    value, manifest = read_json(path, "metrics")
+    write_json(path, value, replace(manifest, parents=manifest.parents | {"dense": "0" * 64}))
+    return path
+
+
 def alter_layers(folder):
     path = folder / SHORT / "magnitude/layers.csv"
     path.write_text(path.read_text() + "\n")
@@ -230,6 +246,7 @@ DOCTORED = [
     (improve_diagnostics, "broken", "altered or damaged"),
     (improve_table_of_diagnostics, "foreign", "not the table"),
     (misplace_diagnostics, "stale", "made from another dense"),
+    (compare_with_another, "stale", "made from another dense than is here now"),
     (alter_layers, "foreign", "not the table"),
     (alter_history, "foreign", "not the table"),
     (misplace, "foreign", "made with other settings (epochs: 1, not 2)"),
@@ -259,6 +276,37 @@ def test_a_network_trained_anew_makes_its_descendants_stale(copied):
     assert "training.learning_rate: 0.02, not 0.01" in findings["dense.safetensors"].reason
     assert "another dense than is here now" in findings["pruned.safetensors"].reason
     assert "another dense than is here now" in findings["diagnostics.json"].reason
+
+
+def test_a_metric_of_another_dense_network_never_enters_the_table(copied):
+    path = compare_with_another(copied.folder)
+    output = copied.snakemake("--forcerun", "collect", ok=False)
+    name = path.relative_to(copied.folder)
+    assert f"{name}: it was made from another dense than is here now" in output
+
+
+def test_a_pruned_network_is_compared_with_the_dense_one_it_came_from_alone(finished, tmp_path):
+    """Not with one of the same settings and code, such as another machine would train."""
+    dense, pruned, layers = (
+        finished / LONG / name
+        for name in ("dense.safetensors", "magnitude/pruned.safetensors", "magnitude/layers.csv")
+    )
+    tensors, manifest = read_tensors(dense, "dense")
+    other = tmp_path / dense.name
+    write_tensors(other, {name: 2 * tensor for name, tensor in tensors.items()}, manifest)
+    dataset = finished / STUDY / "data/dataset.safetensors"
+    read = {"dataset": dataset, "dense": dense, "weights": pruned}
+    origins = {}
+    for role, path in read.items():
+        made = read_manifest(path, read_kind(path))
+        origins[role] = Origin(made.settings, made.code)
+    reason = re.escape(f"{pruned}: it was made from another dense than is here now")
+    with pytest.raises(UserError, match=reason):
+        load_script("evaluate.py").main(
+            *(dataset, pruned, tmp_path / "metrics.json", {"variant": "magnitude"}, "c0de"),
+            *(origins, "cpu", layers, other),
+        )
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_changes_laundered_by_touch_are_refused(small):

@@ -24,7 +24,11 @@ def test_every_artifact_names_its_parents(finished):
     assert drawn.parents == {"dataset": dataset.content}
     assert dense.parents == {"dataset": dataset.content}
     assert pruned.parents == {"dense": dense.content, "calibration": drawn.content}
-    assert metrics.parents == {"dataset": dataset.content, "network": pruned.content}
+    assert metrics.parents == {
+        "dataset": dataset.content,
+        "network": pruned.content,
+        "dense": dense.content,
+    }
     assert dense.settings["training"]["batch_size"] == 32
     assert pruned.settings["pruning"]["damping"] == 0.01
     assert calibration["images"].shape == (64, 3, 32, 32)
@@ -79,6 +83,9 @@ def test_metrics_agree_from_network_to_table(finished):
         assert float(row["top1"]) == value["top1"]
         assert float(row["drop"]) == pytest.approx(dense["top1"] - value["top1"], abs=1e-6)
         assert value["n_test"] == int(row["n_test"]) == 360
+        near = float(row["kl"]), float(row["agreement"])
+        assert near == (value["kl"], value["agreement"])
+        assert near == (0, 100) if row["variant"] == "dense" else near[0] > 0
     _, manifest = read_tensors(finished / RUN / "dense.safetensors", "dense")
     history = read_table(finished / RUN / "history.csv", manifest)
     assert [row["epoch"] for row in history] == ["1", "2"]

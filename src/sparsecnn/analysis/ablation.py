@@ -97,6 +97,16 @@ def mean_drop(results: Results, variant: str) -> Estimate:
     return weigh(results, terms)
 
 
+def mean_measures(results: Results) -> pd.DataFrame:
+    """`MEASURES` of every variant (the index) but its accuracy, averaged over the networks.
+
+    NaN if one of a network is.
+    """
+    means = results.against_dense.xs("mean", level=1, axis="columns").drop(columns="top1")
+    groups = means.loc[results.regimes[-1]].groupby("variant", observed=True)
+    return groups.mean(skipna=False)
+
+
 def mean_gain(results: Results, variant: str, over: str) -> Estimate:
     """Accuracy of one variant minus that of another in points, averaged over the networks."""
     return weigh(results, _gain_terms(results, variant, over))

@@ -31,6 +31,8 @@ COLUMNS: Mapping[str, type] = {
     "bn_recalibrated": bool,
     "top1": float,
     "loss": float,
+    "kl": float,
+    "agreement": float,
     "n_test": int,
     "dense_top1": float,
     "drop": float,
@@ -40,11 +42,22 @@ COLUMNS: Mapping[str, type] = {
     "device": str,
     "n_classes": int,
 }
-"""Of metrics.csv, in order. Nothing may be missing; texts may be empty.
+"""Of metrics.csv, in order. Nothing may be missing but what is `ADDED`; texts may be empty.
 
-Accuracies (`top1`, `dense_top1`) are in percent, `drop` = `dense_top1` - `top1` in points,
-sparsities are fractions of zero weights, `seconds` is the time of training (dense) or pruning.
+Accuracies (`top1`, `dense_top1`) are in percent, `drop` = `dense_top1` - `top1` in points. `loss`
+is the mean cross-entropy in nats, from 0 up. `kl` is the mean over test images of the KL divergence
+of the network's predictions from its dense network's, sum_c p_dense(c) (log p_dense(c) - log p(c)),
+in nats, from 0 up; `agreement` the percent of them on which both have the same class highest, 0 to
+100. Of the dense network itself they are 0 and 100 by definition.
+Sparsities are fractions of zero weights, `seconds` is the time of training (dense) or pruning.
 """
+
+ADDED = ("kl", "agreement")
+"""Columns that tables of earlier versions lack; read as NaN."""
+
+MEASURES = ("top1", "drop", "loss_increase", "kl", "agreement")
+"""What is told of a pruned network: as the columns of the table, and `loss_increase` = its loss
+minus its dense network's, in nats."""
 
 _NETWORK = ["model", "recipe", "epochs", "seed", "variant"]
 """What tells the networks of a study apart."""
@@ -166,6 +179,22 @@ class Results:
         return frame.astype({"sd": float})
 
     @cached_property
+    def against_dense(self) -> pd.DataFrame:
+        """Mean and sample standard deviation over seeds of the `MEASURES` of pruned networks.
+
+        Indexed by regime, model and variant, in the study's order; columns (measure, ``mean`` or
+        ``std``). NaN where a seed has no value, the deviation of one seed too.
+        """
+        same = ["regime", "model", "seed"]
+        dense = self.frame.loc[self.frame["variant"] == DENSE, [*same, "loss"]]
+        pruned = self.frame[self.frame["variant"] != DENSE]
+        both = pruned.merge(dense, "left", same, suffixes=("", "_dense"), validate="many_to_one")
+        both = both.assign(loss_increase=both["loss"] - both["loss_dense"])
+        groups = both.groupby(["regime", "model", "variant"], observed=True)[list(MEASURES)]
+        found = {"mean": groups.mean(skipna=False), "std": groups.std(skipna=False)}
+        return pd.concat(found, axis="columns").swaplevel(axis="columns")
+
+    @cached_property
     def baselines(self) -> dict[Cell, float]:
         """Mean accuracy of every network before pruning, in percent."""
         top1 = self.estimates("top1")
@@ -245,7 +274,7 @@ def collect(
 
 def read_results(path: Path) -> Results:
     """Read metrics.csv; `UserError` if it is not such a table."""
-    return results_of(read_csv(path, "metrics", COLUMNS))
+    return results_of(read_csv(path, "metrics", COLUMNS, missing=ADDED, added=ADDED))
 
 
 def _check(found: pd.DataFrame, expected: pd.DataFrame) -> None:

@@ -14,7 +14,11 @@ Columns = Mapping[str, type]
 
 
 def read_csv(
-    path: Path, kind: str, columns: Columns, missing: tuple[str, ...] = ()
+    path: Path,
+    kind: str,
+    columns: Columns,
+    missing: tuple[str, ...] = (),
+    added: tuple[str, ...] = (),
 ) -> pd.DataFrame:
     """Read a table; of more columns than asked for, the others are left out.
 
@@ -24,6 +28,8 @@ def read_csv(
         What the table is of, for messages.
     missing
         Columns of float in which an empty field is allowed; it becomes NaN.
+    added
+        Those of `missing` that tables of earlier versions lack altogether, which is as if empty.
 
     Raises
     ------
@@ -37,6 +43,7 @@ def read_csv(
         raise _wrong(path, kind, f"{type(error).__name__}: {error}") from None
     if text.empty:
         raise _wrong(path, kind, "it has no rows")
+    text = text.assign(**{name: "" for name in added if name not in text})
     absent = [name for name in columns if name not in text]
     if absent:
         raise _wrong(path, kind, f"it lacks the column {absent[0]}")

@@ -1,6 +1,7 @@
 """Post-training pruning of convolutional networks."""
 
 from sparsecnn.pruning.driver import prune
-from sparsecnn.pruning.result import PruningResult
+from sparsecnn.pruning.permutation.permute import permute_channels
+from sparsecnn.pruning.result import Permutation, PruningResult
 
-__all__ = ["PruningResult", "prune"]
+__all__ = ["Permutation", "PruningResult", "permute_channels", "prune"]

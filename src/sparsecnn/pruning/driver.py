@@ -1,11 +1,11 @@
 """Prune a whole model."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,17 +34,15 @@ from sparsecnn.pruning.layer import (
 from sparsecnn.pruning.memory import MIB, Budget, layer_need, usable
 from sparsecnn.pruning.model.reparametrized import plain_weights
 from sparsecnn.pruning.model.weights import Weight, find_weights, require_module, require_values
+from sparsecnn.pruning.permutation.arrange import arranged
 from sparsecnn.pruning.result import LayerReport, PruningResult
 from sparsecnn.pruning.selection import UNREACHED, as_patterns, reasons_to_stay_dense
 from sparsecnn.pruning.settings import Settings, read_settings
-from sparsecnn.pruning.state import TwoStates, evaluating, module_by_module
+from sparsecnn.pruning.state import ALONE, TwoStates, evaluating, module_by_module
 
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
-
-_ALONE = threading.Lock()
-"""Of threads that prune one does at a time: some of what is set meanwhile is the process's."""
 
 _NAMED = 5
 """Layers that a warning names."""
@@ -67,6 +65,7 @@ def prune(
     damping: float = 0.01,
     precision: str = "float32",
     positions: int | None = None,
+    permute_channels: bool = False,
     memory_mb: float | None = None,
     forward: Callable[[nn.Module, Any], object] | None = None,
     **options: Any,
@@ -129,6 +128,11 @@ def prune(
         Of each image a convolution is shown at most so many positions, evenly spread and others in
         each image; None: all. What they say is nearly the same, so that many images with some
         positions each tell more than few with all, for the same time.
+    permute_channels
+        Before anything is pruned, put the channels between layers into an order in which the
+        groups of the pattern keep more of what is important (see `permute_channels` of this
+        package). The dense network computes the same; those of its weights and buffers that
+        stay dense may have another order, too.
     memory_mb
         Bound on the memory for Hessians, what is solved with them, and activations, in MiB; the
         model, a copy of its weights and the batches come besides. None: three quarters of what is
@@ -159,28 +163,35 @@ def prune(
         damping=damping,
         precision=precision,
         positions=positions,
+        permute_channels=permute_channels,
         **options,
     )
     data = CalibrationData(model, calibration_batches, forward)
     if precision == "float64" and data.device and data.device.type == "mps":
         raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
     surroundings = Surroundings.here({p.device.type for p in model.parameters()})
-    with _ALONE, ExitStack() as stack:
+    choose = partial(
+        reasons_to_stay_dense,
+        model,
+        pattern=settings.pattern,
+        layout=layout,
+        coverage=coverage,
+        include=as_patterns(include),
+        exclude=as_patterns(exclude),
+    )
+    with ALONE, ExitStack() as stack:
         for context in (full_precision(), surroundings.left(), evaluating(model)):
             stack.enter_context(context)
+        permutation = None
+        if settings.permute_channels:
+            arranging = arranged(model, data, surroundings, settings, choose)
+            permutation = stack.enter_context(arranging)
         stack.enter_context(module_by_module(model))
         states = stack.enter_context(TwoStates())  # left last: writing back may fail, too
         computed, ingredients = stack.enter_context(plain_weights(model))
         weights = find_weights(model, computed, ingredients)
         seen = survey(model, weights, lambda: data.run(0), surroundings)
-        reasons = reasons_to_stay_dense(
-            *(model, weights, seen),
-            pattern=settings.pattern,
-            layout=layout,
-            coverage=coverage,
-            include=as_patterns(include),
-            exclude=as_patterns(exclude),
-        )
+        reasons = choose(weights, seen)
         _warn_of_unreached(reasons)
         reports = {
             name: describe(weights[name], seen.usages.get(name), settings, reason)
@@ -194,10 +205,15 @@ def prune(
         masks = {}
         for name, mask, report in _pruned(task, _rounds(task, data, surroundings, states)):
             masks[name], reports[name] = mask, report
+    for stream in permutation.streams if permutation else ():
+        for name in stream.readers:
+            notes = (reports[name].notes, "input channels permuted")
+            reports[name].notes = "; ".join(filter(None, notes))
     total = sum(report.weights for report in reports.values())
     for report in reports.values():
         report.share = report.weights / total
-    return PruningResult(masks, list(reports.values()), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return PruningResult(masks, list(reports.values()), seconds, permutation)
 
 
 @dataclass(frozen=True)

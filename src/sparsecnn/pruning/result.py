@@ -45,6 +45,32 @@ class LayerReport:
 
 
 @dataclass
+class PermutedStream:
+    """Channels that were put in another order, together wherever they lie."""
+
+    readers: list[str]
+    """Layers pruned whose input channels they are."""
+    writers: list[str]
+    """Layers whose output channels they are."""
+    order: list[int]
+    """Channel i is what channel `order[i]` was."""
+    before: float
+    """What the pattern keeps of their importance, the sum of |w| sqrt(H), in the old order."""
+    after: float
+    """In the new one."""
+
+
+@dataclass
+class Permutation:
+    """What was done to the channels of a model."""
+
+    streams: list[PermutedStream]
+    left: dict[str, str]
+    """By name of a layer to be pruned whose input channels keep their order, why they do."""
+    seconds: float = 0.0
+
+
+@dataclass
 class PruningResult:
     """Masks and measurements of one call of `prune`."""
 
@@ -56,6 +82,8 @@ class PruningResult:
     in the order data reaches them; those that none reached come last."""
     seconds: float
     """Elapsed time of the whole call."""
+    permutation: Permutation | None = None
+    """What was done to the channels before; None without `permute_channels`."""
 
     @property
     def sparsity(self) -> float:

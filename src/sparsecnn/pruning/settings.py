@@ -7,7 +7,7 @@ import torch
 
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.layouts import check_layout
-from sparsecnn.pruning.patterns import Pattern, parse_pattern
+from sparsecnn.pruning.patterns import NM, Pattern, parse_pattern
 from sparsecnn.pruning.problem import Companions, Method
 from sparsecnn.registry import resolve
 
@@ -32,6 +32,8 @@ class Settings:
     """To solve in."""
     positions: int | None = None
     """Of each image that a convolution is shown, at most."""
+    permute_channels: bool = False
+    """First put channels into an order that suits the pattern, which is N:M."""
 
     @property
     def needs(self) -> str:
@@ -54,6 +56,7 @@ def read_settings(
     damping: float = 0.01,
     precision: str = "float32",
     positions: int | None = None,
+    permute_channels: bool = False,
     **options: Any,
 ) -> Settings:
     """Settings as `prune` takes them, with what serves the method best for None.
@@ -73,9 +76,15 @@ def read_settings(
     if target is None:
         target = best.target if calibration == "sequential" else "own"
     _check_calibration(calibration, target)
+    parsed = parse_pattern(pattern)
+    if permute_channels and (layout != "channels" or not isinstance(parsed, NM)):
+        raise UserError(
+            "permute_channels is for N:M patterns with groups along the channels (layout "
+            f"'channels'), not for {parsed} with layout {layout!r}"
+        )
     return Settings(
         method=built,
-        pattern=parse_pattern(pattern),
+        pattern=parsed,
         layout=layout,
         calibration=calibration,
         target=target,
@@ -84,6 +93,7 @@ def read_settings(
         damping=damping,
         dtype=PRECISIONS[precision],
         positions=positions,
+        permute_channels=permute_channels,
     )
 
 

@@ -108,6 +108,8 @@ def report_context(
         "several_recipes": results.frame["recipe"].nunique() > 1,
         "beside": differences(results, reference),
         "main_table": tables.main_table(results),
+        "measures_table": tables.measures_table(results),
+        "compared_with_dense": results.frame["kl"].notna().any(),
         "full_table": tables.full_table(results),
         "variants_table": tables.variants_table(results, rows),
         "pruning_table": tables.pruning_table(results),
@@ -132,6 +134,8 @@ def _ablation(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
         "cells": largest_budget(results),
         "table": tables.ablation_table(results, rows),
         "by_network": tables.ablation_by_network(results, rows),
+        "divergence": tables.ablation_divergence(results, rows),
+        "measures": tables.ablation_measures(results, rows),
         "base": base and ingredient_label(base),
         "gains": base and tables.gains_table(results, rows, base),
     }

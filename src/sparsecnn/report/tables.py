@@ -1,6 +1,8 @@
 """The tables of the report on accuracies and claims, as Markdown."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import pandas as pd
@@ -13,6 +15,7 @@ from sparsecnn.analysis.ablation import (
     largest_budget,
     mean_drop,
     mean_gain,
+    mean_measures,
     shown,
 )
 from sparsecnn.analysis.comparisons import winner
@@ -79,6 +82,14 @@ def full_table(results: Results) -> str:
     return table(pd.DataFrame(rows, columns=header), range(3))
 
 
+def measures_table(results: Results) -> str:
+    """What is told of every pruned network: mean and deviation over seeds."""
+    found = results.against_dense
+    means, deviations = (found.xs(one, level=1, axis="columns") for one in ("mean", "std"))
+    names = [_("Regime"), _("Network"), _("Variant")]
+    return table(_measures(means, deviations).reset_index(names=names), range(3))
+
+
 def curve_table(results: Results) -> str:
     """Accuracy of every dense network, and its change by pruning, by epochs."""
     top1, lost = (_values(results, column).unstack("variant") for column in ("top1", "drop"))
@@ -112,6 +123,20 @@ def ablation_by_network(results: Results, rows: Sequence[Ingredient]) -> list[st
         _by_column(cell.model, rows, {v: changes[*cell, v] for v in results.variants})
         for cell in largest_budget(results)
     ]
+
+
+def ablation_divergence(results: Results, rows: Sequence[Ingredient]) -> str | None:
+    """The same of the KL divergence, in nats; None if it was not measured."""
+    texts = _measures(mean_measures(results)).get(_("KL (nats)"))
+    return None if texts is None else _by_column(_("KL (nats)"), rows, texts.to_dict())
+
+
+def ablation_measures(results: Results, rows: Sequence[Ingredient]) -> str:
+    """What is told of every variant, means over the networks, in the order of the other tables."""
+    wide = columns(rows)
+    order = [row.variants[place] for row in rows for place in wide if place in row.variants]
+    texts = _measures(mean_measures(results).loc[order])
+    return table(texts.reset_index(names=_("Variant")))
 
 
 def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) -> str:
@@ -265,6 +290,33 @@ def _values(results: Results, column: str) -> "pd.Series[float]":
     return found.set_index([found[name].astype(str) for name in _NETWORK])["value"]
 
 
+def _measures(means: pd.DataFrame, deviations: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Texts of the `MEASURES` by heading; what was measured of no network is left out."""
+    headings = {
+        "top1": _("Top-1 (%)"),
+        "drop": _("Drop (points)"),
+        "loss_increase": _("Loss increase (nats)"),
+        "kl": _("KL (nats)"),
+        "agreement": _("Agreement (%)"),
+    }
+    texts = {}
+    for measure in means.columns[means.notna().any()]:
+        spread = repeat(math.nan) if deviations is None else deviations[measure]
+        pairs = zip(means[measure], spread, strict=False)
+        texts[headings[measure]] = [_measure(measure, mean, sd) for mean, sd in pairs]
+    return pd.DataFrame(texts, index=means.index)
+
+
+def _measure(measure: str, mean: float, sd: float) -> str:
+    """One of the `MEASURES`: changes with their sign, of a drop the change of the accuracy."""
+    if pd.isna(mean):
+        return ABSENT
+    digits = 4 if measure in ("loss_increase", "kl") else 2
+    if measure in ("drop", "loss_increase"):
+        return _mean_sd(signed(-mean if measure == "drop" else mean, digits), sd, digits)
+    return _mean_sd(f"{mean:.{digits}f}", sd, digits)
+
+
 def _by_column(name: str, rows: Sequence[Ingredient], texts: Mapping[str, str]) -> str:
     """A row for each ingredient: the text of its variant in each column."""
     wide = columns(rows)
@@ -274,5 +326,5 @@ def _by_column(name: str, rows: Sequence[Ingredient], texts: Mapping[str, str]) 
     return table(frame)
 
 
-def _mean_sd(mean: str, sd: float) -> str:
-    return mean if pd.isna(sd) else f"{mean} ± {sd:.2f}"
+def _mean_sd(mean: str, sd: float, digits: int = 2) -> str:
+    return mean if pd.isna(sd) else f"{mean} ± {sd:.{digits}f}"

@@ -101,9 +101,14 @@ def diagnosed(config: Mapping[str, Any]) -> list[str] | None:
         return None
     if diagnostics["variants"] is not None:
         return sorted(diagnostics["variants"])
-    return sorted(
-        v for v in config["variants"] if not variant_settings(config, v)["bn_recalibration"]
-    )
+    every = {v: variant_settings(config, v) for v in config["variants"]}
+    return sorted(v for v in every if not every[v]["bn_recalibration"] and not _permuted(every[v]))
+
+
+def _permuted(settings: Mapping[str, Any]) -> bool:
+    """Whether a pruned network has its channels in another order than the dense one."""
+    # A study that was made before there was this setting has no such key.
+    return bool(settings.get("permute_channels", False))
 
 
 def _with_registered_names(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,6 +281,11 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     for name in (config["diagnostics"] or {}).get("variants") or []:
         if name not in variants:
             yield f"diagnostics.variants: unknown variant {name}{_nearest(name, variants)}"
+        elif _permuted(variant_settings(config, name)):
+            yield (
+                f"diagnostics.variants: {name} has its channels in another order than the dense "
+                "network (permute_channels), so that their weights cannot be compared"
+            )
     for variant in config["variants"]:
         settings = variant_settings(config, variant)
         yield from (

@@ -93,6 +93,8 @@ def impossible_pruning(settings: Mapping[str, Any], device: str) -> Iterator[str
             f"selection: 'joint' tries every mask of a group, and pattern {pattern} has more than "
             f"{_MAX_MASKS}: use selection 'diagonal'"
         )
+    if settings.get("permute_channels") and not (group and settings["layout"] == "channels"):
+        yield "permute_channels: is for patterns N:M with layout: channels"
     if settings.get("precision") == "float64" and device == "mps":
         yield "precision: MPS has no float64; choose float32, or set device to cpu"
 

@@ -132,7 +132,7 @@ class Lineage:
         if dense and self._thorough:
             history = self._base / layout.HISTORY.format(**names)
             yield judge(history, partial(read_table, history, dense))
-        yield self._metrics(training, DENSE, dense)
+        yield self._metrics(training, DENSE, {"network": dense})
         networks = {"dense": dense}
         for variant in self._config["variants"]:
             origin = self._stages.pruned(*training, variant)
@@ -143,15 +143,18 @@ class Lineage:
             if finding.manifest:
                 layers = self._own / layout.LAYERS.format(**names, variant=variant)
                 yield judge(layers, partial(read_table, layers, finding.manifest))
-            yield self._metrics(training, variant, finding.manifest)
+            measured = {"network": finding.manifest, "dense": dense}
+            yield self._metrics(training, variant, measured)
             networks[f"pruned/{variant}"] = finding.manifest
         if diagnosed(self._config) is not None:
             yield self._diagnostics(training, networks)
 
-    def _metrics(self, training: Training, network: str, weights: Manifest | None) -> Finding:
+    def _metrics(
+        self, training: Training, network: str, networks: Mapping[str, Manifest | None]
+    ) -> Finding:
         path = self._own / layout.METRICS.format(**training._asdict(), network=network)
         origin = self._stages.metrics(training.model, network)
-        parents = {"dataset": self._data, "network": weights}
+        parents = {"dataset": self._data, **networks}
         return self._json(path, "metrics", origin, parents, path.parent)
 
     def _diagnostics(self, training: Training, networks: Mapping[str, Manifest | None]) -> Finding:

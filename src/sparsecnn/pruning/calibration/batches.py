@@ -87,8 +87,8 @@ class CalibrationData:
         """Length of the first tensor of batch `index`; 1 if no tensor is seen in it."""
         return next((len(t) for t in self._calls[index].tensors() if t.dim()), 1)
 
-    def run(self, index: int) -> None:
-        """Call the model with batch `index`, counted from 0; its output is dropped.
+    def run(self, index: int) -> object:
+        """What the model, or `forward`, returns when called with batch `index`, counted from 0.
 
         Raises
         ------
@@ -100,9 +100,8 @@ class CalibrationData:
         try:
             call = call.changed(self._placed if self._forward is None else _copied)
             if self._forward is None:
-                _without_parallelism(self._model)(*call.args, **call.kwargs)
-            else:
-                self._forward(self._model, *call.args)
+                return _without_parallelism(self._model)(*call.args, **call.kwargs)
+            return self._forward(self._model, *call.args)
         except UserError:
             raise
         except Exception as error:

@@ -54,7 +54,7 @@ class Survey:
 def survey(
     model: nn.Module,
     weights: Mapping[str, Weight],
-    run: Callable[[], None],
+    run: Callable[[], object],
     surroundings: Surroundings,
 ) -> Survey:
     """Watch one forward pass, which `run` makes, in a thread in these surroundings.

@@ -45,7 +45,7 @@ class Passes:
     those of the weights to pause at, by id. `after` pauses after their use, in place of before.
     """
 
-    run: Callable[[int], None]
+    run: Callable[[int], object]
     surroundings: Surroundings
     names: Mapping[int, str]
     after: bool = False

@@ -1,0 +1,1 @@
+"""Channels in an order that costs N:M pruning less: the network computes the same."""
