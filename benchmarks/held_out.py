@@ -1,8 +1,7 @@
 """What pruning costs on images that nothing was fitted to: solvers told apart, paired.
 
-Top-1 is noise where solvers differ by a tenth of a point; the loss and the divergence from the dense
-network's predictions are not. Every variant prunes the same networks on the same calibration
-images, several draws of them; each image held out counts once for each draw.
+Top-1 is noise where solvers differ by a tenth of a point; the divergence from the dense network's
+predictions is not. Every variant prunes the same networks on the same draws of calibration images.
 
     python benchmarks/held_out.py dataset.safetensors --held-out held-out.safetensors \
         --networks resnet18:0.25:resnet18.safetensors vgg16:0.25:vgg16.safetensors \
@@ -178,7 +177,9 @@ def write(path: Path, row: dict[str, Any]) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
-    print(" ".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()), flush=True)
+    print(
+        " ".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()), flush=True
+    )
 
 
 def paired(table: pd.DataFrame, reference: str) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def rows(result: PruningResult) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "method", ["magnitude", "random", "wanda", "sparsegpt", "static_obs", "exact_obs"]
+    "method", ["magnitude", "random", "wanda", "sparsegpt", "static_obs", "exact_obs", "admm"]
 )
 @pytest.mark.parametrize("layout", ["channels", "flattened"])
 def test_every_layer_is_listed_in_data_order_and_pruned_or_explained(
@@ -93,7 +93,12 @@ def test_pruned_linear_layer_is_the_textbook_result(batches: list[Tensor]) -> No
     joined = torch.cat(inputs)
     weight = layer.weight.detach().clone()
     expected, mask = textbook_sparsegpt(weight, 2 / 60 * joined.T @ joined, 2, 4, 16, 0.05)
-    result = prune(layer, inputs, damping=0.05, calibration="independent", refit=False)
+    published: dict[str, Any] = {
+        "method": "sparsegpt",
+        "calibration": "independent",
+        "refit": False,
+    }
+    result = prune(layer, inputs, damping=0.05, **published)
     assert torch.equal(result.masks[""], mask)
     torch.testing.assert_close(layer.weight.detach().double(), expected, rtol=0, atol=1e-5)
     error = joined @ (weight - layer.weight.detach()).T
@@ -197,7 +202,7 @@ def test_weights_that_are_not_finite_are_refused_by_layer() -> None:
 
 def test_rank_deficient_hessian_is_flagged() -> None:
     model = nn.Linear(64, 8)
-    result = prune(model, [torch.randn(10, 64)], refit=True)
+    result = prune(model, [torch.randn(10, 64)], method="sparsegpt")
     assert result.layers[0].notes == "rank-deficient: 10 samples for 64 columns"
     assert model.weight.isfinite().all()
 
@@ -214,9 +219,10 @@ def test_every_variant_of_the_ablation_improves_on_magnitude(
         "joint, refit": {"selection": "joint", "refit": True},
         "importance, refit": {"column_order": "importance", "refit": True},
         "exact_obs": {"method": "exact_obs"},
+        "admm": {"method": "admm"},
     }
     errors = {}
-    plain: dict[str, Any] = {"calibration": "independent", "refit": False}
+    plain: dict[str, Any] = {"method": "sparsegpt", "calibration": "independent", "refit": False}
     for name, options in settings.items():
         chosen = {"include": ["shared"], **plain, **options}
         result = prune(copy.deepcopy(model), batches, **chosen)
@@ -225,6 +231,7 @@ def test_every_variant_of_the_ablation_improves_on_magnitude(
     assert max(errors.values()) < best_without_change
     assert errors["refit"] < errors["sparsegpt"]
     assert errors["joint, refit"] < errors["joint"]
+    assert errors["admm"] <= errors["refit"]
 
 
 def test_what_is_not_said_is_what_serves_the_method_best(
@@ -234,6 +241,7 @@ def test_what_is_not_said_is_what_serves_the_method_best(
     plain: dict[str, Any] = {"calibration": "independent", "target": "own", "refit": False}
     for method, said, expected in (
         ("sparsegpt", {}, best),
+        ("admm", {}, best),
         ("sparsegpt", {"calibration": "independent"}, plain | {"refit": True}),
         ("sparsegpt", {"target": "own"}, best | {"target": "own"}),
         ("magnitude", {}, plain),
@@ -255,7 +263,10 @@ def test_include_restricts(model: Network, batches: list[Tensor]) -> None:
     [
         ({"method": "sparsegtp"}, "unknown method 'sparsegtp'"),
         ({"method": "magnitude", "block_size": 4}, "no option 'block_size': it takes none"),
-        ({"blocksize": 4}, "'sparsegpt' has no option 'blocksize': it takes .*block_size"),
+        (
+            {"method": "sparsegpt", "blocksize": 4},
+            "'sparsegpt' has no option 'blocksize': it takes .*block_size",
+        ),
         ({"pattern": "4:2"}, "pattern '4:2'"),
         ({"layout": "rows"}, "unknown layout 'rows'"),
         ({"damping": -1}, "damping must not be negative"),

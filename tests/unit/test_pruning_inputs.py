@@ -6,7 +6,7 @@ from pruning_oracles import call_of, channels_order, unfolded_rows
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.calibration.inputs import input_rows
+from sparsecnn.pruning.calibration.inputs import Sampled, input_rows
 from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.layouts import prunable_columns, to_matrix, to_weight
 
@@ -115,6 +115,68 @@ def test_rows_are_what_a_convolution_sees_in_one_two_and_three_dimensions(
     assert layer.bias is not None
     bias = layer.bias.detach().view(layer.groups, 1, -1)
     torch.testing.assert_close(rows @ weight.mT + bias, cut_up)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@settings(deadline=None, max_examples=60)
+@given(
+    convolutions_of_any_dimension(),
+    st.integers(1, 20),
+    st.integers(0, 5),
+    st.sampled_from([1, 3000, 10**9]),
+)
+def test_some_positions_of_each_image_are_rows_of_all(
+    case: tuple[Convolution, Tensor], positions: int, first: int, max_bytes: int
+) -> None:
+    layer, images = case
+    with torch.no_grad():
+        outputs = layer(images)
+    call, sampled = call_of(layer, images), Sampled(positions, first)
+    every = [torch.cat(parts, 1) for parts in zip(*input_rows(call, outputs, 10**9), strict=True)]
+    some = [
+        torch.cat(parts, 1)
+        for parts in zip(*input_rows(call, outputs, max_bytes, sampled), strict=True)
+    ]
+    of = outputs[0, 0].numel()
+    if positions < of:
+        offsets = of * torch.arange(len(images)).unsqueeze(1)
+        chosen = (offsets + sampled.indices(len(images), of)).flatten()
+        every = [rows[:, chosen] for rows in every]
+    for one, other in zip(every, some, strict=True):
+        assert torch.equal(one, other)
+
+
+@given(st.integers(1, 64), st.integers(0, 1000), st.integers(64, 5000))
+def test_positions_are_spread_evenly_and_no_image_has_those_of_the_one_before(
+    positions: int, first: int, of: int
+) -> None:
+    chosen = Sampled(positions, first).indices(3, of)
+    stretch = of / positions
+    starts = torch.arange(positions) * stretch
+    assert ((chosen >= starts.floor()) & (chosen <= starts + stretch)).all()
+    assert int(chosen.max()) < of
+    if stretch >= 8:
+        assert not torch.equal(chosen[0], chosen[1])
+
+
+def test_the_hessian_of_some_positions_is_about_that_of_all() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 8, 3, padding=1)
+    coarse = torch.randn(400, 4, 5, 5)
+    images = nn.functional.interpolate(coarse, size=16, mode="bilinear").relu()
+    whole, some = (
+        LayerMoments("c", layer.weight),
+        LayerMoments("c", layer.weight, positions_per_image=16),
+    )
+    for batch in images.split(150):  # in a batch of any size an image has the same positions
+        whole.add(call_of(layer, batch))
+        some.add(call_of(layer, batch))
+    again = LayerMoments("c", layer.weight, positions_per_image=16)
+    again.add(call_of(layer, images))
+    assert (whole.count, some.count) == (400 * 256, 400 * 16)
+    expected, sampled = whole.hessian("channels"), some.hessian("channels")
+    torch.testing.assert_close(sampled, again.hessian("channels"))
+    assert torch.linalg.norm(sampled - expected) < 0.04 * torch.linalg.norm(expected)
 
 
 @settings(deadline=None, max_examples=40)

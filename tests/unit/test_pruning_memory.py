@@ -257,6 +257,7 @@ PUBLISHED = {"calibration": "independent", "refit": False}
                 {"method": "sparsegpt", "pattern": "50%"},
                 {"method": "sparsegpt", **PUBLISHED},
                 {"method": "static_obs"},
+                {"method": "admm"},
             )
         ),
         *(
@@ -269,6 +270,7 @@ PUBLISHED = {"calibration": "independent", "refit": False}
                 {"method": "sparsegpt", "precision": "float64"},
                 {"method": "sparsegpt", **PUBLISHED},
                 {"method": "static_obs"},
+                {"method": "admm"},
             )
         ),
         (1200, 64, {"method": "exact_obs", "workspace_mb": 100}),

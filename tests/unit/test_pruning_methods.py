@@ -150,6 +150,17 @@ def test_pattern_keeps_the_highest_and_the_earlier_of_equals() -> None:
     assert parse_pattern("2:4").mask(scores).int().tolist() == expected
 
 
+@given(st.integers(0, 10**6), st.integers(2, 12), st.data())
+def test_patterns_compare_few_weights_as_they_sort_many(
+    seed: int, group: int, data: st.DataObject
+) -> None:
+    kept = data.draw(st.integers(1, group - 1))
+    scores = torch.randint(4, (3, 5 * group), generator=torch.Generator().manual_seed(seed))
+    order = scores.view(3, 5, group).argsort(dim=-1, descending=True, stable=True)
+    expected = order.argsort(-1) < kept
+    assert torch.equal(NM(kept, group).mask(scores), expected.view(3, -1))
+
+
 @settings(deadline=None, max_examples=20)
 @given(problems())
 def test_magnitude_loses_the_least_magnitude_of_all_masks(problem: Problem) -> None:

@@ -52,7 +52,7 @@ def prune(
     model: nn.Module,
     calibration_batches: Iterable[Any],
     *,
-    method: str = "sparsegpt",
+    method: str = "admm",
     pattern: str = "2:4",
     layout: str = "channels",
     coverage: str = "all",
@@ -64,7 +64,7 @@ def prune(
     bias_correction: bool = False,
     damping: float = 0.01,
     precision: str = "float32",
-    positions: int | None = None,
+    positions_per_image: int | None = None,
     permute_channels: bool = False,
     memory_mb: float | None = None,
     forward: Callable[[nn.Module, Any], object] | None = None,
@@ -113,10 +113,10 @@ def prune(
         in the ``dense`` network (with sequential calibration), which lets it make up for the
         errors of the layers before it.
     refit
-        Once the mask is final, replace the kept weights by the exact least-squares solution.
+        Once the mask is final, replace the kept weights by the least-squares solution.
         Of these three, None stands for what serves the method best: ``sequential``, ``dense``
-        and True for sparsegpt, and ``independent``, ``own`` and False for every other. The
-        published SparseGPT is ``calibration="independent", refit=False``.
+        and True for admm and sparsegpt, and ``independent``, ``own`` and False for every other. The
+        published SparseGPT is ``method="sparsegpt", calibration="independent", refit=False``.
     bias_correction
         Shift biases so that the mean output is the wanted one (of use where no batch norm that
         will be re-estimated follows).
@@ -124,10 +124,10 @@ def prune(
         Added to the diagonal of each Hessian, as a fraction of its mean.
     precision
         ``float32`` or ``float64``: dtype of the Hessians and all that is solved with them.
-    positions
-        Of each image a convolution is shown at most so many positions, evenly spread and others in
-        each image; None: all. What they say is nearly the same, so that many images with some
-        positions each tell more than few with all, for the same time.
+    positions_per_image
+        Of each image the Hessian of a convolution is of at most so many positions, spread evenly
+        and others in each image; None: all. Neighbours say nearly the same, so that many images
+        with some positions each tell more than few with all, for the same time.
     permute_channels
         Before anything is pruned, put the channels between layers into an order in which the
         groups of the pattern keep more of what is important (see `permute_channels` of this
@@ -162,7 +162,7 @@ def prune(
         bias_correction=bias_correction,
         damping=damping,
         precision=precision,
-        positions=positions,
+        positions_per_image=positions_per_image,
         permute_channels=permute_channels,
         **options,
     )
@@ -241,7 +241,7 @@ class _Task:
             chunk=self.budget.chunk,
             dtype=self.settings.dtype,
             diagonal_only=self.settings.needs != "hessian",
-            positions=self.settings.positions,
+            positions_per_image=self.settings.positions_per_image,
         )
 
     def solve(self, name: str, moments: LayerMoments | None) -> Pruned:

@@ -9,7 +9,7 @@ from torch import Tensor
 from sparsecnn.errors import UserError
 
 _COMPARED = 8
-"""Up to this many weights of a group are compared with each other, which sorting takes longer for."""
+"""Up to this many weights of a group are compared with each other: that is faster than to sort."""
 
 _ROUNDING = 1e-9
 """0.29 * 100 is a little less than 29 in binary."""

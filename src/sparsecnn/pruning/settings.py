@@ -30,7 +30,7 @@ class Settings:
     damping: float
     dtype: torch.dtype
     """To solve in."""
-    positions: int | None = None
+    positions_per_image: int | None = None
     """Of each image that a convolution is shown, at most."""
     permute_channels: bool = False
     """First put channels into an order that suits the pattern, which is N:M."""
@@ -46,7 +46,7 @@ class Settings:
 
 def read_settings(
     *,
-    method: str = "sparsegpt",
+    method: str = "admm",
     pattern: str = "2:4",
     layout: str = "channels",
     calibration: str | None = None,
@@ -55,7 +55,7 @@ def read_settings(
     bias_correction: bool = False,
     damping: float = 0.01,
     precision: str = "float32",
-    positions: int | None = None,
+    positions_per_image: int | None = None,
     permute_channels: bool = False,
     **options: Any,
 ) -> Settings:
@@ -65,8 +65,10 @@ def read_settings(
     """
     if precision not in PRECISIONS:
         raise UserError(f"unknown precision {precision!r}: choose float32 or float64")
-    if positions is not None and positions < 1:
-        raise UserError(f"positions must be at least 1, or null for all: {positions}")
+    if positions_per_image is not None and positions_per_image < 1:
+        raise UserError(
+            f"positions_per_image must be at least 1, or null for all: {positions_per_image}"
+        )
     if damping < 0:
         raise UserError(f"damping must not be negative: {damping}")
     check_layout(layout)
@@ -92,7 +94,7 @@ def read_settings(
         bias_correction=bias_correction,
         damping=damping,
         dtype=PRECISIONS[precision],
-        positions=positions,
+        positions_per_image=positions_per_image,
         permute_channels=permute_channels,
     )
 

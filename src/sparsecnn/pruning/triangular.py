@@ -64,7 +64,10 @@ class MaskedFactor:
     @cached_property
     def _panels(self) -> list[tuple[slice, list[_Block]]]:
         return [
-            (panel, [_Block(here, self.upper[:, here, here].triu()) for here in _cut(panel, _BLOCK)])
+            (
+                panel,
+                [_Block(here, self.upper[:, here, here].triu()) for here in _cut(panel, _BLOCK)],
+            )
             for panel in _cut(slice(0, self.upper.shape[-1]), _PANEL)
         ]
 

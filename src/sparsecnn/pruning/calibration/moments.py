@@ -41,18 +41,18 @@ class LayerMoments:
         chunk: int = CHUNK,
         dtype: torch.dtype = torch.float32,
         diagonal_only: bool = False,
-        positions: int | None = None,
+        positions_per_image: int | None = None,
     ) -> None:
         """With `diagonal_only` there is no sum of x x^T but its diagonal, and no wanted output.
 
-        Of each image a convolution is shown at most so many `positions`.
+        Of each image a convolution is shown at most so many positions.
         """
         self._name = name
         self._shape = weight.shape
         self._max_bytes = chunk
         self._dtype = dtype
         self._diagonal_only = diagonal_only
-        self._positions = positions
+        self._positions = positions_per_image
         self._images = 0
         self._gram: Tensor | None = None
         self._scaled = False
