@@ -58,7 +58,7 @@ def main(
     )
     if dense:
         logger.info(
-            "from the dense network: KL divergence %.4f, agreement %.2f %%",
+            "from the dense network: KL divergence %.5f, agreement %.2f %%",
             *(result.kl, result.agreement),
         )
     made, pruning = parent.settings, parent.settings.get("pruning", {})
