@@ -167,7 +167,8 @@ def test_fewer_samples_than_columns() -> None:
     problem = layer(torch.Generator().manual_seed(5), 8, 64, NM(2, 4), samples=5)
     solution = ADMM().solve(problem)
     assert fits(solution.mask, problem)
-    assert (errors_of(problem, solution) <= errors_of(problem, SparseGPT().solve(problem))).all()
+    greedy = errors_of(problem, SparseGPT().solve(problem))
+    assert (errors_of(problem, solution) <= greedy * (1 + 1e-9)).all()
 
 
 def test_float32_is_as_good_as_float64() -> None:
