@@ -4,10 +4,10 @@ Solver: against the published algorithm as a loop over columns with one rank-1 u
 every layer shape of VGG-16 and ResNet-18, with the same Hessians in the same dtype. Both sides
 run in turn in this process; printed are medians, ratios, and the distance to the floor: the
 operations of one Cholesky factorisation and of the updates of all later columns, at the rate
-that a plain matrix product reaches here. Beside it the refit of the kept weights, timed apart, and
-its ratio to the solver. Hessian: against that plain matrix product. Whole
-model: `prune` of ResNet-18 with sequential calibration, for the dense network's outputs, kept
-weights refitted; against the time of two forward passes, which it cannot do without.
+that a plain matrix product reaches here. Beside it the refit of the kept weights and the mask by
+ADMM without SparseGPT's to compare with, timed apart, and their ratios to the solver. Hessian: against that plain matrix product. Whole
+model: `prune` of ResNet-18 or VGG-16 by SparseGPT and by ADMM, each as it is by default, and of
+some positions of each image; against the time of two forward passes, which it cannot do without.
 
     python benchmarks/pruning.py --models resnet18 --threads 2 --repeats 5
     python benchmarks/pruning.py --parts model --images 1024
@@ -34,6 +34,7 @@ from sparsecnn.pruning.calibration.calls import Call, Convolution
 from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.leastsquares import refit
+from sparsecnn.pruning.methods.admm import ADMM
 from sparsecnn.pruning.methods.sparsegpt import SparseGPT
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem
@@ -42,6 +43,8 @@ MODELS = {"resnet18": resnet18, "vgg16": vgg16}
 DAMPING = 0.01
 PARTS = ("solver", "hessian", "model")
 BATCH, GPU_BATCH = 128, 1024
+POSITIONS = 64
+"""Of each image, where not all are taken: as in config.yaml."""
 
 
 def main() -> None:
@@ -69,7 +72,8 @@ def main() -> None:
         if "hessian" in arguments.parts:
             compare_hessians(arguments.width, device, arguments.repeats)
         if "model" in arguments.parts:
-            time_model(arguments.width, device, arguments.images)
+            for model in arguments.models:
+                time_model(model, arguments.width, device, arguments.images)
 
 
 def compare_solvers(
@@ -79,9 +83,9 @@ def compare_solvers(
     print(f"\n{name} x {width:g}: seconds per layer, SparseGPT 2:4, float32")
     print(
         f"{'rows x columns':>16} {'layers':>6} {'loop':>8} {'ours':>8} {'ratio':>6} {'floor':>8} "
-        f"{'refit':>8} {'/ ours':>6}"
+        f"{'refit':>8} {'/ ours':>6} {'admm':>8} {'/ ours':>6}"
     )
-    totals = [0.0, 0.0, 0.0, 0.0]
+    totals = [0.0, 0.0, 0.0, 0.0, 0.0]
     for (rows, columns), count in sorted(shapes(name, width).items()):
         weight, hessian = example(rows, columns, device)
         problem = problem_of(weight, hessian)
@@ -89,10 +93,11 @@ def compare_solvers(
             partial(textbook, weight, hessian),
             partial(ours, weight, hessian),
             partial(refit, problem, SparseGPT().solve(problem)),
+            partial(ADMM().settled, problem),
         ]
-        loop, mine, refitting = interleaved(sides, device, repeats)
+        loop, mine, refitting, masking = interleaved(sides, device, repeats)
         floor = (columns**3 / 3 + rows * columns**2) / rate
-        row = [loop, mine, floor, refitting]
+        row = [loop, mine, floor, refitting, masking]
         totals = [total + count * seconds for total, seconds in zip(totals, row, strict=True)]
         print(line(f"{rows} x {columns}", count, row), flush=True)
     print(line("whole model", sum(shapes(name, width).values()), totals))
@@ -114,24 +119,28 @@ def compare_hessians(width: float, device: torch.device, repeats: int) -> None:
         print(f"{channels:>5} channels {side:>3} px {mine:8.3f} s {product / mine:6.2f}")
 
 
-def time_model(width: float, device: torch.device, images: int) -> None:
-    """Print the seconds of one call of `prune`, of its solvers, and of two forward passes."""
+def time_model(name: str, width: float, device: torch.device, images: int) -> None:
+    """Print the seconds of calls of `prune`, of their solvers, and of two forward passes."""
     coarse = torch.randn(images, 3, 8, 8, device=device)
     smooth = functional.interpolate(coarse, scale_factor=4, mode="bilinear")
     batches = smooth.split(GPU_BATCH if device.type == "cuda" else BATCH)
-    model = resnet18(num_classes=10, width=width).to(device).eval()
+    model = MODELS[name](num_classes=10, width=width).to(device).eval()
     recalibrate_batchnorm(model, batches)
     with torch.no_grad():
         (forward,) = interleaved([lambda: [model(batch) for batch in batches]], device, 1)
+    print(f"\nprune({name} x {width:g}), {images} images; two forward passes {2 * forward:.1f} s")
     if device.type == "cuda":  # libraries load, kernels are compiled
         prune(copy.deepcopy(model), batches)
-    result = prune(model, batches, calibration="sequential", target="dense", refit=True)
-    solving = sum(layer.seconds for layer in result.layers)
-    print(f"\nprune(resnet18 x {width:g}), {images} images: {result.seconds:.1f} s")
-    print(
-        f"  gathering inputs and Hessians {result.seconds - solving:.1f} s, solving {solving:.1f} s"
-    )
-    print(f"  two forward passes alone {2 * forward:.1f} s")
+    for method in ("sparsegpt", "admm"):
+        for positions in (None, POSITIONS):
+            chosen = {"method": method, "positions_per_image": positions}
+            result = prune(copy.deepcopy(model), batches, **chosen)
+            solving = sum(layer.seconds for layer in result.layers)
+            print(
+                f"{method:>10}, {positions or 'all'} positions: {result.seconds:.1f} s, of which "
+                f"inputs and Hessians {result.seconds - solving:.1f}, solving {solving:.1f}",
+                flush=True,
+            )
 
 
 def shapes(name: str, width: float) -> Counter[tuple[int, int]]:
@@ -213,10 +222,10 @@ def interleaved(
 
 def line(label: str, count: int, seconds: list[float]) -> str:
     """One row of the solvers' table."""
-    loop, mine, floor, refitting = seconds
+    loop, mine, floor, refitting, masking = seconds
     return (
         f"{label:>16} {count:>6} {loop:8.3f} {mine:8.3f} {loop / mine:6.1f} {floor:8.3f} "
-        f"{refitting:8.3f} {refitting / mine:6.1f}"
+        f"{refitting:8.3f} {refitting / mine:6.1f} {masking:8.3f} {masking / mine:6.1f}"
     )
 
 

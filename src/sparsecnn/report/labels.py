@@ -56,6 +56,8 @@ def _options(options: Mapping[str, Any]) -> Iterator[str]:
         name = key.replace("_", " ")
         if isinstance(value, bool):
             yield f" + {name}" if value else " " + _("without {option}").format(option=name)
+        elif value is None:
+            yield " + " + _("{option} unlimited").format(option=name)
         elif isinstance(value, str):
             yield f" + {value.replace('_', ' ')} {name}"
         elif isinstance(value, list):

@@ -62,7 +62,7 @@ class ADMM:
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer; its weights are the best for the mask, to the refit's tolerance."""
         greedy = SparseGPT().solve(problem)
-        start, note = self._settled(problem)
+        start, note = self.settled(problem)
         own = refit(problem, start)
         some = slice(None, None, 1 + (problem.weight.shape[1] - 1) // _COMPARED)
         if not (problem.pattern.per_row and _better(problem, own, greedy, some).all()):
@@ -76,8 +76,8 @@ class ADMM:
             note += f", its mask is better in {float(better.double().mean()):.0%} of rows"
         return replace(own, damping=greedy.damping, notes=[*greedy.notes, note])
 
-    def _settled(self, problem: Problem) -> tuple[Solution, str]:
-        """What ADMM ends with, and how it came to an end."""
+    def settled(self, problem: Problem) -> tuple[Solution, str]:
+        """What ADMM by itself ends with, before any refit, and how it came to an end."""
         curvature = problem.curvature
         weight = problem.weight.masked_fill(curvature.dead, 0)
         added = added_by_damping(curvature.hessian, curvature.factor.damping)
