@@ -40,7 +40,7 @@ from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
 
 BATCH = 256
-ALTERATIONS = {"crop_padding": 4, "horizontal_flip": True, "cutout": 0}
+ALTERATIONS: dict[str, Any] = {"crop_padding": 4, "horizontal_flip": True, "cutout": 0}
 COLUMNS = ("network", "variant", "seed", "top1", "loss", "kl", "agreement", "error", "seconds")
 
 

@@ -4,10 +4,10 @@ Solver: against the published algorithm as a loop over columns with one rank-1 u
 every layer shape of VGG-16 and ResNet-18, with the same Hessians in the same dtype. Both sides
 run in turn in this process; printed are medians, ratios, and the distance to the floor: the
 operations of one Cholesky factorisation and of the updates of all later columns, at the rate
-that a plain matrix product reaches here. Beside it the refit of the kept weights and the mask by
-ADMM without SparseGPT's to compare with, timed apart, and their ratios to the solver. Hessian: against that plain matrix product. Whole
-model: `prune` of ResNet-18 or VGG-16 by SparseGPT and by ADMM, each as it is by default, and of
-some positions of each image; against the time of two forward passes, which it cannot do without.
+that a plain matrix product reaches here. Beside it, timed apart, the refit of the kept weights and
+the mask by ADMM (without SparseGPT's to compare it with), and their ratios to the solver. Hessian:
+against that plain matrix product. Whole model: `prune` by SparseGPT and by ADMM, of all positions
+of each image and of some; against the time of two forward passes, which it cannot do without.
 
     python benchmarks/pruning.py --models resnet18 --threads 2 --repeats 5
     python benchmarks/pruning.py --parts model --images 1024
