@@ -73,7 +73,7 @@ class ADMM:
                 weight=torch.where(better, own.weight, greedy.weight),
                 mask=torch.where(better, own.mask, greedy.mask),
             )
-            note += f", its mask is better in {float(better.double().mean()):.0%} of rows"
+            note += f", its mask is better in {float(better.float().mean()):.0%} of rows"
         return replace(own, damping=greedy.damping, notes=[*greedy.notes, note])
 
     def settled(self, problem: Problem) -> tuple[Solution, str]:
