@@ -12,7 +12,7 @@ from sparsecnn.pruning.triangular import MaskedFactor
 
 _MAX_STEPS = 300
 
-_WORTH_FACTORING = 100
+_WORTH_FACTORING = 40
 """Rows are factored where the cube of their kept weights is at most this times the columns squared:
 a third of that cube, in small factorisations, against some twenty steps of two large products."""
 
