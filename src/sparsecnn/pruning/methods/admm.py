@@ -78,22 +78,12 @@ class ADMM:
 
     def settled(self, problem: Problem) -> tuple[Solution, str]:
         """What ADMM by itself ends with, before any refit, and how it came to an end."""
-        curvature = problem.curvature
-        weight = problem.weight.masked_fill(curvature.dead, 0)
-        added = added_by_damping(curvature.hessian, curvature.factor.damping)
-        diagonal = (curvature.hessian.diagonal(dim1=-2, dim2=-1) + added).unsqueeze(-2)
-        gradient = torch.addcmul(weight @ curvature.hessian, weight, added.unsqueeze(-2))
-        covered, pattern = problem.prunable, problem.pattern
-        point, mask, rho = weight, torch.ones_like(weight, dtype=torch.bool), self.penalty
+        splitting = _splitting(problem)
+        point, mask = splitting.weight, torch.ones_like(splitting.weight, dtype=torch.bool)
+        rho = self.penalty
         for stage in range(1, _MAX_STAGES + 1):
-            before, factor = mask, with_penalty(curvature.hessian, added, rho)
-            for _ in range(self.steps):
-                wanted = torch.where(mask, point, -point)  # D - U
-                free = factor.solve(torch.addcmul(gradient, wanted, diagonal, value=rho))
-                point = torch.where(mask, free, free + point)
-                mask = torch.ones_like(mask)
-                scores = (point.square() * diagonal)[..., :covered]
-                mask[..., :covered] = pattern.mask(scores)
+            before = mask
+            point, mask = splitting.stage(point, mask, rho, self.steps)
             changed = float((mask != before).sum() / (2 * mask.sum()))
             if changed <= _SETTLED:
                 return _ended(point, mask, f"ADMM settled after {stage * self.steps} steps")
@@ -102,6 +92,46 @@ class ADMM:
         return _ended(
             point, mask, f"ADMM did not settle: {changed:.1%} of its mask changed at the end"
         )
+
+
+@dataclass(frozen=True)
+class _Splitting:
+    """What the steps have in common."""
+
+    problem: Problem
+    weight: Tensor
+    """W, (groups, rows, columns), zero in dead columns."""
+    added: Tensor
+    """By damping to the Hessian's diagonal, (groups, columns)."""
+    diagonal: Tensor
+    """Of the damped Hessian, (groups, 1, columns)."""
+    gradient: Tensor
+    """W H."""
+
+    def stage(self, point: Tensor, mask: Tensor, rho: float, steps: int) -> tuple[Tensor, Tensor]:
+        """Z and the mask, both (groups, rows, columns), after so many steps at one penalty."""
+        factor = with_penalty(self.problem.curvature.hessian, self.added, rho)
+        for _ in range(steps):
+            wanted = torch.where(mask, point, -point)  # D - U
+            free = factor.solve(torch.addcmul(self.gradient, wanted, self.diagonal, value=rho))
+            point = torch.where(mask, free, free + point)
+            mask = self._largest(point)
+        return point, mask
+
+    def _largest(self, point: Tensor) -> Tensor:
+        mask, covered = torch.ones_like(point, dtype=torch.bool), self.problem.prunable
+        scores = (point.square() * self.diagonal)[..., :covered]
+        mask[..., :covered] = self.problem.pattern.mask(scores)
+        return mask
+
+
+def _splitting(problem: Problem) -> _Splitting:
+    curvature = problem.curvature
+    weight = problem.weight.masked_fill(curvature.dead, 0)
+    added = added_by_damping(curvature.hessian, curvature.factor.damping)
+    diagonal = (curvature.hessian.diagonal(dim1=-2, dim2=-1) + added).unsqueeze(-2)
+    gradient = torch.addcmul(weight @ curvature.hessian, weight, added.unsqueeze(-2))
+    return _Splitting(problem, weight, added, diagonal, gradient)
 
 
 def _ended(point: Tensor, mask: Tensor, note: str) -> tuple[Solution, str]:
