@@ -14,13 +14,14 @@ _MAX_STEPS = 300
 
 _WORTH_FACTORING = 40
 """Rows are factored where the cube of their kept weights is at most this times the columns squared:
-a third of that cube, in small factorisations, against some twenty steps of two large products."""
+a third of that cube, in small factorisations, against some ten steps of two large products."""
 
 _WORKSPACE = 2**22
 """Numbers in the systems that are factored at once."""
 
 _EXCESS = {torch.float32: 1e-2, torch.float64: 1e-22}
-"""Of a layer's error, how much of it may be more than the least; float64 gives exact weights."""
+"""Of a layer's error, how much of it may be more than the least, by a bound that is mostly ten
+times what is left; float64 gives exact weights."""
 
 
 def retargeted(weight: Tensor, cross: Tensor, curvature: Curvature) -> Tensor:
@@ -50,7 +51,7 @@ def refit(problem: Problem, solution: Solution) -> Solution:
     Returns
     -------
     Solution
-        Its error exceeds the least by about `_EXCESS` of it, all rows together.
+        Its error exceeds the least by about `_EXCESS` of it at most, all rows together.
     """
     curvature = problem.curvature
     mask = solution.mask & ~curvature.dead
