@@ -97,9 +97,9 @@ def hessian_bytes(shape: torch.Size, groups: int, dtype: torch.dtype) -> int:
 def layer_need(settings: Settings, shape: torch.Size, groups: int) -> Need:
     """What a layer with a weight of this shape takes, as measured with large ones.
 
-    Without a Hessian that is 8 matrices of the weight's size; with one 12, or 19 with a refit (which
-    in narrow layers takes fewer), and
-    those of the Hessian's size that the method names; exact OBS holds at most `workspace_mb` more.
+    Without a Hessian that is 8 matrices of the weight's size; with one 12, or 19 with a refit (half
+    of that in narrow layers), and those of the Hessian's size that the method names; exact OBS
+    holds at most `workspace_mb` more.
     """
     columns, weight = shape[1:].numel(), shape.numel() * settings.dtype.itemsize
     hessian = hessian_bytes(shape, groups, settings.dtype)
