@@ -5,13 +5,11 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparsecnn.device import full_precision
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.calibration.batches import CalibrationData
 from sparsecnn.pruning.calibration.gathering import (
@@ -21,7 +19,7 @@ from sparsecnn.pruning.calibration.gathering import (
     sequential,
 )
 from sparsecnn.pruning.calibration.moments import LayerMoments
-from sparsecnn.pruning.calibration.surroundings import Surroundings
+from sparsecnn.pruning.calibration.surroundings import Surroundings, undisturbed
 from sparsecnn.pruning.calibration.survey import Survey, survey
 from sparsecnn.pruning.calibration.trajectory import Passes
 from sparsecnn.pruning.layer import (
@@ -36,9 +34,9 @@ from sparsecnn.pruning.model.reparametrized import plain_weights
 from sparsecnn.pruning.model.weights import Weight, find_weights, require_module, require_values
 from sparsecnn.pruning.permutation.arrange import arranged
 from sparsecnn.pruning.result import LayerReport, PruningResult
-from sparsecnn.pruning.selection import UNREACHED, as_patterns, reasons_to_stay_dense
+from sparsecnn.pruning.selection import UNREACHED, choice
 from sparsecnn.pruning.settings import Settings, read_settings
-from sparsecnn.pruning.state import ALONE, TwoStates, evaluating, module_by_module
+from sparsecnn.pruning.state import TwoStates, module_by_module
 
 logger = logging.getLogger(__name__)
 
@@ -170,18 +168,8 @@ def prune(
     if precision == "float64" and data.device and data.device.type == "mps":
         raise UserError("precision: MPS has no float64; choose float32, or prune on the CPU")
     surroundings = Surroundings.here({p.device.type for p in model.parameters()})
-    choose = partial(
-        reasons_to_stay_dense,
-        model,
-        pattern=settings.pattern,
-        layout=layout,
-        coverage=coverage,
-        include=as_patterns(include),
-        exclude=as_patterns(exclude),
-    )
-    with ALONE, ExitStack() as stack:
-        for context in (full_precision(), surroundings.left(), evaluating(model)):
-            stack.enter_context(context)
+    choose = choice(model, settings, coverage, include, exclude)
+    with undisturbed(model, surroundings), ExitStack() as stack:
         permutation = None
         if settings.permute_channels:
             arranging = arranged(model, data, surroundings, settings, choose)

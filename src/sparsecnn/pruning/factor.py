@@ -66,6 +66,15 @@ class Curvature:
         return reverse_cholesky(self.hessian, self.damping)
 
     @property
+    def added(self) -> Tensor:
+        """What the damping that was needed adds to the diagonal, shape (groups, columns)."""
+        return added_by_damping(self.hessian, self.factor.damping)
+
+    def times(self, left: Tensor) -> Tensor:
+        """Its product with the damped H, (groups, rows, columns), which is never made: a matrix."""
+        return torch.addcmul(left @ self.hessian, left, self.added.unsqueeze(-2))
+
+    @property
     def factored(self) -> bool:
         """Whether anybody asked for the factor."""
         return "factor" in self.__dict__
@@ -131,11 +140,12 @@ def reverse_cholesky(hessian: Tensor, damping: float) -> Factor:
     )
 
 
-def with_penalty(hessian: Tensor, added: Tensor, penalty: float) -> Factor:
-    """Factor H + D + penalty * diag(H + D) = V V^T, D being the diagonal `added`, (groups, n).
+def with_penalty(curvature: Curvature, penalty: float) -> Factor:
+    """Factor H + penalty * diag(H) = V V^T, H being damped.
 
     In float64 if need be; raises `NoFactorError` if that fails too.
     """
+    hessian, added = curvature.hessian, curvature.added
     total = added + penalty * (hessian.diagonal(dim1=-2, dim2=-1) + added)
     for matrix in _with_float64(hessian):
         upper = _with_diagonal(matrix, total.to(matrix))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparsecnn.float64 import in_float64
-from sparsecnn.pruning.factor import Curvature, added_by_damping
+from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.problem import Problem, Solution
 from sparsecnn.pruning.triangular import MaskedFactor
 
@@ -71,10 +71,8 @@ def refit(problem: Problem, solution: Solution) -> Solution:
 
 def quadratic_errors(problem: Problem, weight: Tensor) -> Tensor:
     """(Q - W) H (Q - W)^T with the damped H, of each row of Q: shape (groups, rows)."""
-    curvature, change = problem.curvature, weight - problem.weight
-    added = added_by_damping(curvature.hessian, curvature.factor.damping)
-    image = torch.addcmul(change @ curvature.hessian, change, added.unsqueeze(-2))
-    return image.mul_(change).sum(-1)
+    change = weight - problem.weight
+    return problem.curvature.times(change).mul_(change).sum(-1)
 
 
 def _factor_rows_(
@@ -84,10 +82,7 @@ def _factor_rows_(
 
     Supports are padded to the largest one, by an identity in the system.
     """
-    hessian = curvature.hessian
-    added = added_by_damping(hessian, curvature.factor.damping)
-    deviation = weight - result
-    gradient = torch.addcmul(deviation @ hessian, deviation, added.unsqueeze(-2))
+    added, gradient = curvature.added, curvature.times(weight - result)
     most = int(mask.sum(-1).max())
     for index in unsolved.nonzero().split(max(1, _WORKSPACE // max(1, most) ** 2)):
         group, row = index.T
@@ -95,7 +90,7 @@ def _factor_rows_(
         order = order[:, :most]
         kept = mask[group, row].gather(-1, order)
         right = gradient[group, row].gather(-1, order).mul_(kept).unsqueeze(-1)
-        system = _submatrices(hessian, group, order)
+        system = _submatrices(curvature.hessian, group, order)
         if not kept.all():
             system.mul_(kept.unsqueeze(-1)).mul_(kept.unsqueeze(-2))
         diagonal = system.diagonal(dim1=-2, dim2=-1)

@@ -1,7 +1,8 @@
 """Which weights of a model are pruned, and why the others are not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from sparsecnn.pruning.calibration.survey import Survey, Usage
 from sparsecnn.pruning.layouts import prunable_columns
 from sparsecnn.pruning.model.weights import Weight
 from sparsecnn.pruning.patterns import Pattern
+from sparsecnn.pruning.settings import Settings
 
 COVERAGES = ("all", "skip_first_last", "hardware")
 
@@ -17,9 +19,30 @@ UNREACHED = "the first calibration batch did not reach it"
 """Of a weight that nothing read."""
 
 
-def as_patterns(value: str | Sequence[str]) -> list[str]:
-    """Patterns of names as a list; a single one may be given without."""
-    return [value] if isinstance(value, str) else list(value)
+Choice = Callable[[Mapping[str, Weight], Survey], dict[str, str]]
+"""`reasons_to_stay_dense` of a model under given settings, of its weights and their use."""
+
+
+def choice(
+    model: nn.Module,
+    settings: Settings,
+    coverage: str,
+    include: str | Sequence[str],
+    exclude: str | Sequence[str],
+) -> Choice:
+    """What chooses the weights to prune; a single pattern of names may be given without a list."""
+    included, excluded = (
+        [names] if isinstance(names, str) else list(names) for names in (include, exclude)
+    )
+    return partial(
+        reasons_to_stay_dense,
+        model,
+        pattern=settings.pattern,
+        layout=settings.layout,
+        coverage=coverage,
+        include=included,
+        exclude=excluded,
+    )
 
 
 def reasons_to_stay_dense(

@@ -1,15 +1,11 @@
 """Run a model for calibration and leave it as it was."""
 
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-
-ALONE = threading.Lock()
-"""Of threads that prune one does at a time: some of what is set meanwhile is the process's."""
 
 
 @contextmanager

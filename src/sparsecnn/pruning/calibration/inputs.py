@@ -127,8 +127,7 @@ def _convolution_rows(
         windows = _windows(convolution, padded, size)
         for top in range(0, size[0], row_step):
             band = slice(top, top + row_step)
-            by_group = windows[:, band].unflatten(-1, (groups, -1)).movedim(-2, 0)
-            rows = by_group.reshape(groups, -1, columns // groups)
+            rows = _window_rows(windows[:, band], groups, columns)
             part = None if outputs is None else outputs[chunk, :, band].to(dtype)
             yield rows, None if part is None else _output_rows(part, groups)
 
@@ -151,13 +150,16 @@ def _sampled_rows(
         image = torch.arange(len(padded), device=images.device).unsqueeze(1)
         place = (image, *torch.unravel_index(chosen[chunk], size))
         windows = _windows(convolution, padded, size)[place]
-        by_group = windows.unflatten(-1, (groups, -1)).movedim(-2, 0)
-        rows = by_group.reshape(groups, -1, columns // groups)
-        if outputs is None:
-            yield rows, None
-        else:
-            part = outputs[chunk].movedim(1, -1)[place].to(dtype)
-            yield rows, part.flatten(0, 1).unflatten(-1, (groups, -1)).movedim(1, 0)
+        rows = _window_rows(windows, groups, columns)
+        part = None if outputs is None else outputs[chunk].movedim(1, -1)[place].to(dtype)
+        yield rows, None if part is None else _output_rows(part.movedim(-1, 1), groups)
+
+
+def _window_rows(windows: Tensor, groups: int, columns: int) -> Tensor:
+    """Of windows (images, positions, *kernel, C), rows (groups, n, columns of a group)."""
+    by_group = windows.unflatten(-1, (groups, -1)).movedim(-2, 0)
+    rows: Tensor = by_group.reshape(groups, -1, columns // groups)
+    return rows
 
 
 def _output_rows(outputs: Tensor, groups: int) -> Tensor:

@@ -1,12 +1,20 @@
 """What a thread's forward passes run in, carried from the thread that prunes to those of passes."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
+
+from sparsecnn.device import full_precision
+from sparsecnn.pruning.state import evaluating
+
+_ALONE = threading.Lock()
+"""Of threads that prune one does at a time: some of what is set meanwhile is the process's."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +70,10 @@ class Surroundings:
                 stack.enter_context(torch.autocast(kind, enabled=False))
             stack.enter_context(torch.device("cpu"))
             yield
+
+
+@contextmanager
+def undisturbed(model: nn.Module, surroundings: Surroundings) -> Iterator[None]:
+    """Out of the caller's surroundings, at full precision, the model in eval mode, alone."""
+    with _ALONE, full_precision(), surroundings.left(), evaluating(model):
+        yield

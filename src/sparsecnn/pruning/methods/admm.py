@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.factor import added_by_damping, with_penalty
+from sparsecnn.pruning.factor import with_penalty
 from sparsecnn.pruning.leastsquares import quadratic_errors, refit
 from sparsecnn.pruning.methods.sparsegpt import SparseGPT
 from sparsecnn.pruning.problem import Companions, Problem, Solution
@@ -64,17 +64,21 @@ class ADMM:
         greedy = SparseGPT().solve(problem)
         start, note = self.settled(problem)
         own = refit(problem, start)
-        some = slice(None, None, 1 + (problem.weight.shape[1] - 1) // _COMPARED)
-        if not (problem.pattern.per_row and _better(problem, own, greedy, some).all()):
-            greedy = refit(problem, greedy)
-            better = _better(problem, own, greedy, slice(None))
-            own = replace(
-                own,
-                weight=torch.where(better, own.weight, greedy.weight),
-                mask=torch.where(better, own.mask, greedy.mask),
-            )
-            note += f", its mask is better in {float(better.float().mean()):.0%} of rows"
-        return replace(own, damping=greedy.damping, notes=[*greedy.notes, note])
+        if problem.pattern.per_row:
+            some = slice(None, None, 1 + (problem.weight.shape[1] - 1) // _COMPARED)
+            part = replace(problem, weight=problem.weight[:, some])
+            rival = refit(part, _rows(greedy, some))
+            if _better(part, _rows(own, some), rival).all():
+                return replace(own, damping=greedy.damping, notes=[*greedy.notes, note])
+        greedy = refit(problem, greedy)
+        better = _better(problem, own, greedy)
+        note += f", its mask is better in {float(better.float().mean()):.0%} of rows"
+        return replace(
+            greedy,
+            weight=torch.where(better, own.weight, greedy.weight),
+            mask=torch.where(better, own.mask, greedy.mask),
+            notes=[*greedy.notes, note],
+        )
 
     def settled(self, problem: Problem) -> tuple[Solution, str]:
         """What ADMM by itself ends with, before any refit, and how it came to an end."""
@@ -86,12 +90,13 @@ class ADMM:
             point, mask = splitting.stage(point, mask, rho, self.steps)
             changed = float((mask != before).sum() / (2 * mask.sum()))
             if changed <= _SETTLED:
-                return _ended(point, mask, f"ADMM settled after {stage * self.steps} steps")
+                note = f"ADMM settled after {stage * self.steps} steps"
+                break
             point = torch.where(mask, point, point / self.growth)  # U is the multiplier over rho
             rho *= self.growth
-        return _ended(
-            point, mask, f"ADMM did not settle: {changed:.1%} of its mask changed at the end"
-        )
+        else:
+            note = f"ADMM did not settle: {changed:.1%} of its mask changed at the end"
+        return Solution(point.masked_fill(~mask, 0), mask), note
 
 
 @dataclass(frozen=True)
@@ -101,16 +106,14 @@ class _Splitting:
     problem: Problem
     weight: Tensor
     """W, (groups, rows, columns), zero in dead columns."""
-    added: Tensor
-    """By damping to the Hessian's diagonal, (groups, columns)."""
     diagonal: Tensor
     """Of the damped Hessian, (groups, 1, columns)."""
     gradient: Tensor
-    """W H."""
+    """W H with the damped H."""
 
     def stage(self, point: Tensor, mask: Tensor, rho: float, steps: int) -> tuple[Tensor, Tensor]:
         """Z and the mask, both (groups, rows, columns), after so many steps at one penalty."""
-        factor = with_penalty(self.problem.curvature.hessian, self.added, rho)
+        factor = with_penalty(self.problem.curvature, rho)
         for _ in range(steps):
             wanted = torch.where(mask, point, -point)  # D - U
             free = factor.solve(torch.addcmul(self.gradient, wanted, self.diagonal, value=rho))
@@ -128,26 +131,17 @@ class _Splitting:
 def _splitting(problem: Problem) -> _Splitting:
     curvature = problem.curvature
     weight = problem.weight.masked_fill(curvature.dead, 0)
-    added = added_by_damping(curvature.hessian, curvature.factor.damping)
-    diagonal = (curvature.hessian.diagonal(dim1=-2, dim2=-1) + added).unsqueeze(-2)
-    gradient = torch.addcmul(weight @ curvature.hessian, weight, added.unsqueeze(-2))
-    return _Splitting(problem, weight, added, diagonal, gradient)
+    diagonal = curvature.hessian.diagonal(dim1=-2, dim2=-1) + curvature.added
+    return _Splitting(problem, weight, diagonal.unsqueeze(-2), curvature.times(weight))
 
 
-def _ended(point: Tensor, mask: Tensor, note: str) -> tuple[Solution, str]:
-    return Solution(point.masked_fill(~mask, 0), mask), note
+def _rows(solution: Solution, rows: slice) -> Solution:
+    return replace(solution, weight=solution.weight[:, rows], mask=solution.mask[:, rows])
 
 
-def _better(problem: Problem, own: Solution, greedy: Solution, rows: slice) -> Tensor:
-    """Where the first has the lower error once both are refitted, of these rows.
-
-    bool, (groups, rows, 1); one value for all where rows share a pattern.
-    """
-    part = replace(problem, weight=problem.weight[:, rows])
-    errors = []
-    for solution in (own, greedy):
-        here = replace(solution, weight=solution.weight[:, rows], mask=solution.mask[:, rows])
-        errors.append(quadratic_errors(part, refit(part, here).weight))
+def _better(problem: Problem, one: Solution, other: Solution) -> Tensor:
+    """Where the first has the lower error: bool, (groups, rows, 1), or one value for all rows."""
+    errors = [quadratic_errors(problem, solution.weight) for solution in (one, other)]
     if not problem.pattern.per_row:
         errors = [error.sum((0, 1), keepdim=True) for error in errors]
     return (errors[0] < errors[1]).unsqueeze(-1)

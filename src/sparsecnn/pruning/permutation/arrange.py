@@ -13,23 +13,21 @@ from sparsecnn.errors import UserError
 from sparsecnn.pruning.calibration.batches import CalibrationData
 from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.calibration.surroundings import Surroundings
-from sparsecnn.pruning.calibration.survey import Survey, survey
+from sparsecnn.pruning.calibration.survey import survey
 from sparsecnn.pruning.calibration.trajectory import Passes
 from sparsecnn.pruning.model.reparametrized import plain_weights
-from sparsecnn.pruning.model.weights import Weight, find_weights
+from sparsecnn.pruning.model.weights import find_weights
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.permutation.importance import counted, importance
 from sparsecnn.pruning.permutation.search import best_order, kept
 from sparsecnn.pruning.permutation.streams import Stream, Streams
 from sparsecnn.pruning.permutation.trace import outputs_of, trace
 from sparsecnn.pruning.result import Permutation, PermutedStream
+from sparsecnn.pruning.selection import Choice
 from sparsecnn.pruning.settings import Settings
 from sparsecnn.pruning.state import TwoStates, module_by_module
 
 logger = logging.getLogger(__name__)
-
-Choice = Callable[[dict[str, Weight], Survey], Mapping[str, str]]
-"""Of weights and what a forward pass did with them, why each stays dense; empty if it does not."""
 
 _NAMED = 3
 _SAME = 1e-4

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 IntArray = npt.NDArray[np.int64]
 
@@ -88,6 +86,10 @@ class Ledger:
 
     def _roots(self) -> IntArray:
         """Of each channel, the number of all that it was joined with."""
+        # Here, for all that prunes imports this module, and most of it permutes nothing.
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         left = np.concatenate([np.zeros(0, np.int64), *(one for one, _ in self._joined)])
         right = np.concatenate([np.zeros(0, np.int64), *(other for _, other in self._joined)])
         shape = (self._count, self._count)

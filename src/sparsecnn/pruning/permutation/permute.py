@@ -1,21 +1,17 @@
 """Permute the channels of a whole model."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 from torch import nn
 
-from sparsecnn.device import full_precision
 from sparsecnn.pruning.calibration.batches import CalibrationData
-from sparsecnn.pruning.calibration.surroundings import Surroundings
+from sparsecnn.pruning.calibration.surroundings import Surroundings, undisturbed
 from sparsecnn.pruning.model.weights import require_module, require_values
 from sparsecnn.pruning.permutation.arrange import arranged
 from sparsecnn.pruning.result import Permutation
-from sparsecnn.pruning.selection import as_patterns, reasons_to_stay_dense
+from sparsecnn.pruning.selection import choice
 from sparsecnn.pruning.settings import read_settings
-from sparsecnn.pruning.state import ALONE, evaluating
 
 
 def permute_channels(
@@ -50,17 +46,9 @@ def permute_channels(
     settings = read_settings(method="magnitude", pattern=pattern, permute_channels=True)
     data = CalibrationData(model, calibration_batches, forward)
     surroundings = Surroundings.here({p.device.type for p in model.parameters()})
-
-    choose = partial(
-        reasons_to_stay_dense,
-        model,
-        pattern=settings.pattern,
-        layout=settings.layout,
-        coverage=coverage,
-        include=as_patterns(include),
-        exclude=as_patterns(exclude),
-    )
-    with ALONE, ExitStack() as stack:
-        for context in (full_precision(), surroundings.left(), evaluating(model)):
-            stack.enter_context(context)
-        return stack.enter_context(arranged(model, data, surroundings, settings, choose))
+    choose = choice(model, settings, coverage, include, exclude)
+    with (
+        undisturbed(model, surroundings),
+        arranged(model, data, surroundings, settings, choose) as permutation,
+    ):
+        return permutation
