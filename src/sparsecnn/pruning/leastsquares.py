@@ -59,7 +59,7 @@ def refit(problem: Problem, solution: Solution) -> Solution:
     result = solution.weight * mask
     unsolved = torch.ones_like(mask[..., 0])
     most, columns = int(mask.sum(-1).max()), mask.shape[-1]
-    if most**3 > _WORTH_FACTORING * columns**2:
+    if not worth_factoring(most, columns):
         factor = MaskedFactor(curvature.factor.upper, mask.mT.to(weight.dtype).contiguous())
         result = result.mT.contiguous()
         unsolved = _conjugate_gradients_(factor, result, weight.mT)
@@ -67,6 +67,11 @@ def refit(problem: Problem, solution: Solution) -> Solution:
     if unsolved.any():
         _factor_rows_(curvature, result, weight, mask, unsolved)
     return replace(solution, weight=result)
+
+
+def worth_factoring(kept: int, columns: int) -> bool:
+    """Whether rows that keep at most so many weights are factored one by one: a narrow layer."""
+    return kept**3 <= _WORTH_FACTORING * columns**2
 
 
 def quadratic_errors(problem: Problem, weight: Tensor) -> Tensor:

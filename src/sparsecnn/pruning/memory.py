@@ -10,7 +10,8 @@ import torch
 
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.calibration.inputs import CHUNK
-from sparsecnn.pruning.problem import MATRICES
+from sparsecnn.pruning.leastsquares import worth_factoring
+from sparsecnn.pruning.problem import COPIES, MATRICES
 from sparsecnn.pruning.settings import Settings
 
 SHARE = 0.75
@@ -20,6 +21,9 @@ MIB = 2**20
 
 _CHUNKS = 3
 """Of a chunk's size at once: windows, rows, the rows of a group."""
+
+_REFIT_COPIES = 19
+"""Of the weight's size that there are at once while conjugate gradients refit it."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNBOUNDED = 2**62
@@ -97,9 +101,9 @@ def hessian_bytes(shape: torch.Size, groups: int, dtype: torch.dtype) -> int:
 def layer_need(settings: Settings, shape: torch.Size, groups: int) -> Need:
     """What a layer with a weight of this shape takes, as measured with large ones.
 
-    Without a Hessian that is 8 matrices of the weight's size; with one 12, or 19 with a refit (half
-    of that in narrow layers), and those of the Hessian's size that the method names; exact OBS
-    holds at most `workspace_mb` more.
+    Without a Hessian that is 8 matrices of the weight's size; with one as many as the method names,
+    or 19 if the refit is by conjugate gradients, and those of the Hessian's size that the method
+    names; exact OBS holds at most `workspace_mb` more.
     """
     columns, weight = shape[1:].numel(), shape.numel() * settings.dtype.itemsize
     hessian = hessian_bytes(shape, groups, settings.dtype)
@@ -108,7 +112,10 @@ def layer_need(settings: Settings, shape: torch.Size, groups: int) -> Need:
     matrices = getattr(settings.method, "matrices", MATRICES)
     if settings.layout == "flattened":
         matrices += 1
-    solving = int(matrices * hessian) + (19 if settings.refit else 12) * weight
+    copies = getattr(settings.method, "copies", COPIES)
+    if settings.refit and not worth_factoring(settings.pattern.most_kept(columns), columns):
+        copies = max(copies, _REFIT_COPIES)
+    solving = int(matrices * hessian) + copies * weight
     solving += min(getattr(settings.method, "workspace_mb", 0) * MIB, columns * weight)
     return Need(hessian + 2 * weight, solving)
 

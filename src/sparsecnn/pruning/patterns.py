@@ -28,6 +28,10 @@ class NM:
     def __str__(self) -> str:
         return f"{self.kept}:{self.group}"
 
+    def most_kept(self, columns: int) -> int:
+        """How many of so many weights a row keeps at most; a tail shorter than a group stays."""
+        return columns // self.group * self.kept + columns % self.group
+
     def mask(self, scores: Tensor) -> Tensor:
         """True for the `kept` highest scores of every group; the earlier column wins a tie.
 
@@ -62,6 +66,10 @@ class Unstructured:
     def removed(self, size: int) -> int:
         """How many of so many weights are zero: the fraction `rate`, rounded down."""
         return int(self.rate * size + _ROUNDING)
+
+    def most_kept(self, columns: int) -> int:
+        """How many of so many weights a row keeps at most: all, if others can make up for it."""
+        return columns - self.removed(columns) if self.per_row else columns
 
     def mask(self, scores: Tensor) -> Tensor:
         """False for the fraction `rate`, rounded down, of lowest scores.

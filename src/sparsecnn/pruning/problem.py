@@ -8,6 +8,9 @@ from torch import Tensor
 from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.patterns import Pattern
 
+COPIES = 12
+"""Of the weight's size that there are at once where a method knows the Hessian."""
+
 MATRICES = 2.5
 """Of the Hessian's size that there are at once where a method factors it: both, and a part."""
 
@@ -73,8 +76,8 @@ class Method(Protocol):
     """A pruning method: a frozen dataclass whose fields are its options.
 
     Class attributes say what differs from most: `needs`, where it is not the Hessian but
-    ``nothing`` of the data, or the ``diagonal``; `matrices`, where it takes other than `MATRICES`;
-    `companions`, where it is best combined with more than `Companions()`.
+    ``nothing`` of the data, or the ``diagonal``; `matrices` and `copies`, where it takes other than
+    `MATRICES` and `COPIES`; `companions`, where it is best combined with more than `Companions()`.
     """
 
     def solve(self, problem: Problem) -> Solution:

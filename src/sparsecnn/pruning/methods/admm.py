@@ -43,6 +43,7 @@ class ADMM:
     companions: ClassVar = Companions(calibration="sequential", target="dense", refit=True)
     matrices: ClassVar = 3.5
     """The Hessian, its factor, and the one with the penalty."""
+    copies: ClassVar = 19
 
     penalty: float = 0.03
     """rho at the start, as a fraction of the Hessian's diagonal."""
