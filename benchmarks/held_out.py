@@ -20,7 +20,7 @@ import copy
 import csv
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,41 +29,19 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sparsecnn import prune
-from sparsecnn.data.augmentation import normalize
 from sparsecnn.data.calibration import augmented_batches, batches, draw_calibration_set
 from sparsecnn.data.dataset import Dataset, Normalization, load_dataset
 from sparsecnn.device import full_precision, use_device
+from sparsecnn.evaluation.accuracy import Accuracy, evaluate
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
 
 BATCH = 256
 ALTERATIONS: dict[str, Any] = {"crop_padding": 4, "horizontal_flip": True, "cutout": 0}
+Data = tuple[Dataset, Normalization]
 COLUMNS = ("network", "variant", "seed", "top1", "loss", "kl", "agreement", "error", "seconds")
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Of one network on the images held out."""
-
-    log_probabilities: Tensor
-    """(images, classes)."""
-    labels: Tensor
-
-    def measures(self, dense: "Predictions") -> dict[str, float]:
-        """Differences from the dense network: top-1 in points, loss and KL in nats."""
-        own, before = self.log_probabilities, dense.log_probabilities
-        answer, answer_before = own.argmax(1), before.argmax(1)
-        right, right_before = answer == self.labels, answer_before == self.labels
-        losses = functional.nll_loss(own, self.labels) - functional.nll_loss(before, self.labels)
-        return {
-            "top1": 100 * float(right.double().mean() - right_before.double().mean()),
-            "loss": float(losses),
-            "kl": float((before.exp() * (before - own)).sum(1).mean()),
-            "agreement": 100 * float((answer == answer_before).double().mean()),
-        }
 
 
 def main() -> None:
@@ -82,16 +60,17 @@ def main() -> None:
     dataset, normalization, _ = load_dataset(arguments.dataset)
     if arguments.held_out:
         dataset = without(dataset, load_file(arguments.held_out)["held_out"])
+    data = dataset, normalization
     variants = {k: v for text in arguments.variants for k, v in yaml.safe_load(text).items()}
     done = known(arguments.out)
     with use_device(arguments.device) as device, full_precision():
         for name, model in networks(arguments.networks, dataset):
             model.to(device)
-            dense = predict(model, dataset, normalization)
+            dense = evaluated(model, data)
             for seed in arguments.seeds:
                 for variant, settings in variants.items():
                     if (name, variant, seed) not in done:
-                        row = measure(model, dense, dataset, normalization, seed, settings)
+                        row = measure(model, dense, data, seed, settings)
                         write(arguments.out, {"network": name, "variant": variant, **row})
     print(paired(pd.read_csv(arguments.out), next(iter(variants))).to_string())
 
@@ -121,9 +100,8 @@ def networks(named: Sequence[str], dataset: Dataset) -> Iterator[tuple[str, nn.M
 
 def measure(
     model: nn.Module,
-    dense: Predictions,
-    dataset: Dataset,
-    normalization: Normalization,
+    dense: Accuracy,
+    data: Data,
     seed: int,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -131,7 +109,7 @@ def measure(
     options = dict(settings)
     size, augmented = options.pop("images", 1024), options.pop("augmented", False)
     recalibrated = options.pop("bn_recalibration", False)
-    drawn = draw_calibration_set(dataset, normalization, size, seed, class_balanced=True)
+    drawn = draw_calibration_set(*data, size, seed, class_balanced=True)
     device = next(model.parameters()).device
     altered = augmented_batches(drawn, BATCH, device, seed, **ALTERATIONS)
     shown = altered if augmented else batches(drawn, BATCH, device)
@@ -142,23 +120,34 @@ def measure(
     if recalibrated:
         recalibrate_batchnorm(pruned, augmented_batches(drawn, BATCH, device, seed, **ALTERATIONS))
     errors = [layer.relative_error for layer in result.layers if layer.relative_error is not None]
+    own = evaluated(pruned, data, reference=model)
     return {
         "seed": seed,
-        **predict(pruned, dataset, normalization).measures(dense),
+        "top1": own.top1 - dense.top1,
+        "loss": own.loss - dense.loss,
+        "kl": own.kl,
+        "agreement": own.agreement,
         "error": sum(errors) / len(errors),
         "seconds": seconds,
     }
 
 
-@torch.inference_mode()
-def predict(model: nn.Module, dataset: Dataset, normalization: Normalization) -> Predictions:
-    """What the network says of the images held out."""
+def evaluated(model: nn.Module, data: Data, reference: nn.Module | None = None) -> Accuracy:
+    """A network on the images held out; a copy, for its memory format changes."""
+    dataset, normalization = data
+    images, labels = dataset.test_images, dataset.test_labels
     device = next(model.parameters()).device
-    logits = [
-        model(normalize(part.to(device), normalization)).double().cpu()
-        for part in dataset.test_images.split(BATCH)
-    ]
-    return Predictions(torch.cat(logits).log_softmax(1), dataset.test_labels)
+    copied = copy.deepcopy((model, reference))
+    return evaluate(
+        copied[0],
+        images,
+        labels,
+        normalization,
+        len(dataset.classes),
+        device,
+        BATCH,
+        reference=copied[1],
+    )
 
 
 def known(path: Path) -> set[tuple[str, str, int]]:
