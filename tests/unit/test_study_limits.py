@@ -302,8 +302,8 @@ def test_a_study_that_goes_together_is_written_down(tmp_path):
     assert takes == {
         None: 6 * hessian,
         "static_obs": 5.5 * hessian + 12 * weight,
-        "sparsegpt": 2.5 * hessian + 19 * weight,
-        "sparsegpt_bn": 2.5 * hessian + 19 * weight,
+        "sparsegpt": 2.5 * hessian + 12 * weight,
+        "sparsegpt_bn": 2.5 * hessian + 12 * weight,
         "sparsegpt_published": 2.5 * hessian + 12 * weight,
     }
 
