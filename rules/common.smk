@@ -11,7 +11,8 @@ from sparsecnn.artifacts import environment, file_sha256, read_json, read_manife
 from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
-from sparsecnn.study.config import diagnosed, without_source
+from sparsecnn.study.config import GIVEN, diagnosed, given, without_source
+from sparsecnn.study.own_networks import absent_files, weights_file
 from sparsecnn.report.language import NAMES
 from sparsecnn.planning.local_gpus import jobs_at_once
 from sparsecnn.study.stages import Stages
@@ -65,8 +66,24 @@ def held_by_source():
     return content
 
 
+def held_by_weights():
+    """Hash of the weights of each model that comes with some, as of the source."""
+    if IN_STORAGE or not given(study):
+        return {}
+    from sparsecnn.study import own_networks
+
+    warn = logger.warning if workflow.is_main_process else logger.debug
+    try:
+        return own_networks.given_contents(study, Path(BASE), warn)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+if absent := absent_files(study):
+    raise WorkflowError("\n".join(absent))
+
 digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
-stages = Stages(study, digest, held_by_source())
+stages = Stages(study, digest, held_by_source(), held_by_weights())
 generation = stages.generation()
 
 
@@ -98,7 +115,7 @@ if workflow.is_main_process and study["on_new_versions"] != RERUN and on_record(
 
 wildcard_constraints:
     model="|".join(study["models"]),
-    recipe="|".join(study["recipes"]),
+    recipe="|".join([*study["recipes"], GIVEN]),
     epochs=r"\d+",
     seed=r"\d+",
     variant="|".join(study["variants"]),
@@ -283,6 +300,12 @@ def dataset_source(wildcards):
     source = study["dataset"]["source"]
     there = source and (IN_STORAGE or Path(source).exists())
     return ancient(source) if there else []
+
+
+def given_weights(wildcards):
+    # `ancient`, and absent, as the dataset's source.
+    weights = weights_file(wildcards.model, study)
+    return ancient(weights) if weights else []
 
 
 def diagnosed_networks(wildcards):

@@ -13,10 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from sparsecnn.artifacts import Manifest, Origin, read_json, write_json
-from sparsecnn.errors import UserError
+from sparsecnn.errors import UserError, in_a_line
 from sparsecnn.evaluation.conditioning import MATRICES
 from sparsecnn.job import run_job
-from sparsecnn.models.network import Architecture, build
+from sparsecnn.models.network import (
+    Architecture,
+    architecture_of,
+    build,
+    build_without_numbers,
+)
 from sparsecnn.pruning.calibration.surroundings import Surroundings
 from sparsecnn.pruning.calibration.survey import Survey, survey
 from sparsecnn.pruning.memory import SHARE, hessian_bytes, layer_need
@@ -54,9 +59,10 @@ def main(
             lines, needs[model] = tried(model, settings, facts)
             wrong += lines
         except UserError as error:
+            own = settings["models"][model].get("builder")
+            advice = "" if own else "scale the images, or "
             wrong.append(
-                f"models.{model}: {error}; scale the images, or leave the network out "
-                f"(models: {{{model}: null}})"
+                f"models.{model}: {error}; {advice}leave the network out (models: {{{model}: null}})"
             )
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     wrong += _too_large(settings, facts, needs, installed if computes == "here" else 0)
@@ -83,11 +89,13 @@ def tried(
     `UserError` if it cannot take the images.
     """
     wrong, needs = [], []
-    channels, side = facts["image_shape"][:2]
-    width = settings["models"][model]["width"]
-    with torch.device("meta"):
-        network = build(Architecture(model, width, len(facts["classes"]), side))
-        image = torch.empty(1, channels, side, side)
+    own, side = settings["models"][model], facts["image_shape"][1]
+    classes = len(facts["classes"])
+    architecture = architecture_of({**own, "model": model}, classes, side)
+    network = build_without_numbers(architecture)
+    if architecture.builder:
+        network = _checked_own(network, architecture, trained=own["trained"])
+    image = _images(1, network, side)
     if not _runs(network, image):
         return [], []
     weights = find_weights(network)
@@ -103,6 +111,40 @@ def tried(
     if settings["diagnostics"]:
         needs.append(_diagnostics_need(weights, seen))
     return wrong, needs
+
+
+def _images(count: int, network: nn.Module, side: int) -> Tensor:
+    """Images without meaning, where the network is."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    return torch.zeros(count, 3, side, side, device=device)
+
+
+def _checked_own(network: nn.Module, architecture: Architecture, *, trained: bool) -> nn.Module:
+    """The network, with numbers if it cannot do without; `UserError` unless it gives logits.
+
+    Also while it trains, if it is `trained` here: some give more than logits then.
+    """
+    what, side = f"builder {architecture.builder}", architecture.image_size
+    for train in [False, True] if trained else [False]:
+        network.train(train)
+        try:
+            logits = network(_images(2, network, side))
+        except Exception as error:  # whatever a user's code raises
+            reason = in_a_line(error)
+            if "meta" in reason.lower() and next(network.parameters()).is_meta:
+                return _checked_own(build(architecture), architecture, trained=trained)
+            raise UserError(
+                f"{what}: its network cannot take images (2, 3, {side}, {side}): "
+                f"{type(error).__name__}: {reason}"
+            ) from None
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if shape != (2, architecture.num_classes):
+            when = " while it trains" if train else ""
+            raise UserError(
+                f"{what}: its network gives {shape} for images (2, 3, {side}, {side}){when}; it "
+                f"has to give logits, (2, {architecture.num_classes})"
+            )
+    return network.eval()
 
 
 def _runs(network: nn.Module, image: Tensor) -> bool:

@@ -17,8 +17,11 @@ from pathlib import Path
 from snakemake.common.configfile import load_configfile
 
 from sparsecnn.errors import UserError
+from sparsecnn.own_files import look_beside
+from sparsecnn.study.config import GIVEN
 from sparsecnn.study.config_files import read_study
 from sparsecnn.study.layout import trainings
+from sparsecnn.study.own_networks import absent_files
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -37,10 +40,15 @@ def main() -> None:
 
 def check(files: list[Path], entries: list[str]) -> str:
     """The study in a sentence; `UserError` with a line per mistake."""
-    study = read_study([PROJECT / "config.yaml", *files], entries, load_configfile)
-    dense = len(trainings(study))
-    pruned = dense * len(study["variants"])
-    return f"study {study['study']}: valid; {dense} trainings, {pruned} pruned networks"
+    files = [PROJECT / "config.yaml", *files]
+    look_beside(files)
+    study = read_study(files, entries, load_configfile)
+    if absent := absent_files(study):
+        raise UserError("\n".join(absent))
+    recipes = [training.recipe for training in trainings(study)]
+    came, pruned = recipes.count(GIVEN), len(recipes) * len(study["variants"])
+    dense = f"{len(recipes) - came} trainings" + (f", {came} given networks" if came else "")
+    return f"study {study['study']}: valid; {dense}, {pruned} pruned networks"
 
 
 if __name__ == "__main__":

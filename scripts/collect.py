@@ -35,7 +35,8 @@ def main(
     """Write the tables and provenance.json, unless their sources are of different generations."""
     config = settings["config"]
     digest, content = CodeDigest.of_this_project(), settings["content"]
-    lineage = Lineage(table.parent, config, digest, content, thorough=False)
+    weights = settings.get("weights")
+    lineage = Lineage(table.parent, config, digest, content, weights=weights, thorough=False)
     tensors = lineage.require_whole()
     sources = [read_json(path, "metrics") for path in metrics]
     values = [{**value, "seconds": manifest.seconds} for value, manifest in sources]

@@ -1,13 +1,14 @@
 """Measure one network, dense or pruned, on the test split (rule `evaluate`)."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsecnn.artifacts import Manifest, Origin, check_parents, read_table, write_json
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.device import cpu_threads, device_name, use_device
-from sparsecnn.evaluation.accuracy import evaluate
+from sparsecnn.evaluation.accuracy import Accuracy, evaluate
 from sparsecnn.evaluation.verification import network_sparsity, verify_pattern
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
@@ -56,6 +57,8 @@ def main(
     logger.info(
         "top-1 accuracy %.2f %%, loss %.4f on %d images", result.top1, result.loss, result.n
     )
+    if "weights" in parent.settings and not dense:
+        _warn_near_chance(result, images.classes)
     if dense:
         logger.info(
             "from the dense network: KL divergence %.5f, agreement %.2f %%",
@@ -96,6 +99,17 @@ def main(
         seconds=parent.seconds,
     )
     write_json(metrics, value, manifest)
+
+
+def _warn_near_chance(result: Accuracy, classes: Sequence[str]) -> None:
+    """Of a network that came trained: within three standard deviations of guessing."""
+    chance = 1 / len(classes)
+    if result.top1 < 100 * (chance + 3 * (chance * (1 - chance) / result.n) ** 0.5):
+        logger.warning(
+            "warning: this is hardly better than guessing (%.2f %%); is dataset.normalization what "
+            "the network was trained with, and its order of classes %s?",
+            *(100 * chance, ", ".join([*classes[:3], *(["..."] if len(classes) > 3 else [])])),
+        )
 
 
 if __name__ == "__main__":

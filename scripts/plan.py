@@ -24,6 +24,7 @@ from snakemake.common.configfile import load_configfile
 from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.errors import UserError
 from sparsecnn.gpus import driver_found
+from sparsecnn.own_files import look_beside
 from sparsecnn.planning.estimates import CIFAR, Images, epoch_seconds, estimate
 from sparsecnn.planning.jobs import read_dry_run
 from sparsecnn.planning.plan import Plan, disk_need, disk_text
@@ -98,6 +99,7 @@ def dry_run(options: list[str]) -> str:
 def study_config(files: list[str], values: list[str]) -> dict[str, Any]:
     """The checked configuration, read as the Snakefile reads it."""
     paths = [PROJECT / "config.yaml", *map(Path, files)]
+    look_beside(paths)
     return read_study(paths, values, load_configfile)
 
 
@@ -147,14 +149,11 @@ def recorded_on(config: dict[str, Any]) -> list[str]:
 
 def weights(config: dict[str, Any]) -> dict[str, int]:
     """Bytes of each model's tensors."""
-    import torch
-
-    from sparsecnn.registry import resolve
+    from sparsecnn.models.network import architecture_of, build_without_numbers
 
     found = {}
     for name, model in config["models"].items():
-        with torch.device("meta"):
-            network = resolve("model", name)(num_classes=10, width=model["width"], image_size=32)
+        network = build_without_numbers(architecture_of({**model, "model": name}, 10, 32))
         found[name] = sum(t.nbytes for t in network.state_dict().values())
     return found
 

@@ -21,8 +21,8 @@ logger = logging.getLogger("sparsecnn")
 BATCH_SIZE = 256
 GPU_BATCH_SIZE = 1024
 """Each batch is a forward pass in a thread of its own, for which cuDNN plans every shape anew."""
-ALTERATIONS = ("crop_padding", "horizontal_flip", "cutout")
-"""What a recipe does to the images that batch-norm statistics are of."""
+UNALTERED = {"crop_padding": 0, "horizontal_flip": False, "cutout": 0}
+"""What a recipe may do to the images that batch-norm statistics are of, and does not."""
 
 
 def main(
@@ -45,8 +45,9 @@ def main(
         result = prune(model, batches(images, size, on), **options)
         logger.info("pruned %d of %d layers", len(result.masks), len(result.layers))
         if settings["pruning"]["bn_recalibration"]:
-            training = parent.settings["training"]
-            altered = {name: training[name] for name in ALTERATIONS}
+            # How a given network was trained is not known: nothing is altered for it.
+            training = parent.settings.get("training", UNALTERED)
+            altered = {name: training[name] for name in UNALTERED}
             inputs = augmented_batches(images, BATCH_SIZE, on, parent.settings["seed"], **altered)
             count = recalibrate_batchnorm(model, inputs)
             logger.info("re-estimated the statistics of %d batch-norm layers", count)

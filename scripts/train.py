@@ -15,7 +15,7 @@ from sparsecnn.device import (
     use_device,
 )
 from sparsecnn.job import run_job
-from sparsecnn.models.network import Architecture, build
+from sparsecnn.models.network import architecture_of, build
 from sparsecnn.seeding import derive_seed
 from sparsecnn.training.checkpoint import Checkpoints
 from sparsecnn.training.interruption import stop_requests
@@ -39,12 +39,8 @@ def main(
 ) -> None:
     """Train from scratch, or from the last checkpoint; write the final weights and the history."""
     images, normalization, parent = load_dataset(dataset, origins["dataset"])
-    architecture = Architecture(
-        model=settings["model"],
-        width=settings["width"],
-        num_classes=len(images.classes),
-        image_size=square_side(images.train_images),
-    )
+    side = square_side(images.train_images)
+    architecture = architecture_of(settings, len(images.classes), side)
     model = build(architecture, derive_seed(settings["seed"], "initialisation"))
     training = settings["training"]
     recipe = Recipe(**{field.name: training[field.name] for field in fields(Recipe)})

@@ -26,11 +26,13 @@ from sparsecnn.artifacts import Manifest, read_json, read_manifest
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import ArtifactError, UserError
 from sparsecnn.job import run_job
+from sparsecnn.own_files import look_beside
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_schema, read_study
 from sparsecnn.study.crate import check_crate, export_crate
 from sparsecnn.study.lineage import WHOLE, Finding, Lineage
+from sparsecnn.study.own_networks import given_contents
 from sparsecnn.study.sources import CHANGED, UNSEEN, state_of_source
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ def configuration(files: Sequence[Path]) -> dict[str, Any]:
     """The checked configuration of config.yaml and `files`, read as the Snakefile reads it."""
     from snakemake.common.configfile import load_configfile
 
+    look_beside([PROJECT / "config.yaml", *files])
     return read_study([PROJECT / "config.yaml", *files], [], load_configfile)
 
 
@@ -113,8 +116,15 @@ def verify(study: Path, config: Mapping[str, Any] | None = None) -> list[Finding
         )
     source, held = _source(base, config)
     content = manifest.settings.get("content") if recorded else held
+    weights = (
+        manifest.settings.get("weights")
+        if recorded
+        else given_contents(config, base, logger.warning)
+    )
     digest = CodeDigest.of_this_project()
-    lineage = Lineage(folder, config, digest, content, thorough=True, recorded=recorded)
+    lineage = Lineage(
+        folder, config, digest, content, weights=weights, thorough=True, recorded=recorded
+    )
     return [*source, *lineage.check()]
 
 

@@ -6,11 +6,13 @@ over its script and every `sparsecnn` module that the script reaches through imp
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
 import grimp
+
+from sparsecnn.errors import UserError
 
 EXCLUDED = frozenset({"sparsecnn", "sparsecnn.registry"})
 """Modules whose text does not count: they name others, and what a job uses of these is digested."""
@@ -32,7 +34,7 @@ class CodeDigest:
         package = Path(__file__).parent
         return cls(package.parents[1] / "scripts", package)
 
-    def of(self, script: str, modules: Iterable[str] = ()) -> str:
+    def of(self, script: str, modules: Iterable[str] = (), own: Iterable[Path] = ()) -> str:
         """Hexadecimal digest (16 digits) of `script` and all that it and `modules` import.
 
         Parameters
@@ -41,13 +43,17 @@ class CodeDigest:
             File name inside the scripts folder.
         modules
             Dotted names of further modules that the job loads by name (registry entries).
+        own
+            Files of the user's own that the job loads; what they import beside them counts too.
+
+        Raises `UserError` if one of the user's files is no Python.
         """
-        key = (script, *modules)
+        key = (script, *modules, *map(str, own))
         if key not in self._digests:
-            self._digests[key] = self._compute(*key)
+            self._digests[key] = self._compute(script, list(modules), list(own))
         return self._digests[key]
 
-    def _compute(self, script: str, *modules: str) -> str:
+    def _compute(self, script: str, modules: list[str], own: list[Path]) -> str:
         path = self._scripts / script
         roots = {*_imports(path, self._graph.modules), *modules}
         closure = set(roots).union(*(self._graph.find_upstream_modules(m) for m in roots))
@@ -56,6 +62,9 @@ class CodeDigest:
         digest = hashlib.sha256(self._canonical(path).encode())
         for module in sorted(closure - EXCLUDED):
             digest.update(f"\n# {module}\n{self._canonical(self._file(module))}".encode())
+        for file in own:
+            for name, text in own_code(file).items():
+                digest.update(f"\n# {name}\n{text}".encode())
         return digest.hexdigest()[:16]
 
     def _file(self, module: str) -> Path:
@@ -66,6 +75,47 @@ class CodeDigest:
         if path not in self._texts:
             self._texts[path] = canonical_code(path.read_text(encoding="utf-8"))
         return self._texts[path]
+
+
+def own_code(file: Path) -> dict[str, str]:
+    """Canonical code of a user's file and of all that it imports, directly or not, beside it.
+
+    By path from the file's folder, so that it does not matter where that lies. Raises `UserError`
+    if one of them is no Python.
+    """
+    folder, found, waiting = file.parent, dict[str, str](), [file]
+    while waiting:
+        path = waiting.pop()
+        name = path.relative_to(folder).as_posix()
+        if name not in found:
+            try:
+                text = path.read_text(encoding="utf-8")
+                found[name] = canonical_code(text)
+            except SyntaxError as error:
+                raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path}: cannot be read as Python ({error})") from None
+            there = (p for p in _beside(path, folder, ast.parse(text)) if p.is_file())
+            waiting += [p for p in there if p.is_relative_to(folder)]
+    return dict(sorted(found.items()))
+
+
+def _beside(path: Path, folder: Path, tree: ast.AST) -> Iterator[Path]:
+    """Where the modules that a file imports would lie in its folder, or in its package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names, base = [alias.name for alias in node.names], folder
+        elif isinstance(node, ast.ImportFrom):
+            base = path.parents[node.level - 1] if node.level else folder
+            own = node.module or ""
+            names = [own, *(f"{own}.{alias.name}".lstrip(".") for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".") if name else []
+            for n in range(1, len(parts) + 1):
+                yield base.joinpath(*parts[:n]).with_suffix(".py")
+                yield base.joinpath(*parts[:n], "__init__.py")
 
 
 def canonical_code(source: str) -> str:

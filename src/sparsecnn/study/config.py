@@ -14,6 +14,7 @@ from sparsecnn.registry import names
 from sparsecnn.study.config_values import (
     NULLS,
     as_meant,
+    as_said,
     clipped,
     kinds_of,
     place,
@@ -26,6 +27,9 @@ from sparsecnn.study.limits import before_any_job, impossible_pruning
 DENSE = "dense"
 """Name of a network before pruning, where variants are named."""
 
+GIVEN = "given"
+"""Name of the regime, and of its recipe, of networks that come with weights; see `given`."""
+
 _REMOVABLE = ("models", "recipes", "regimes", "variants", "claims")
 
 
@@ -34,7 +38,8 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
 
     A text is read as number, boolean or null where the schema allows no text.
     Regimes come by their epochs, least trained first, whatever file named them first; they keep
-    their recipe and the budgets of the study's models alone, in the models' order.
+    their recipe and the budgets of the study's models alone, in the models' order. Those that come
+    with weights have the last, `GIVEN`, of no epochs here.
 
     Raises `UserError` with one line per mistake: key, value, what is allowed.
     """
@@ -42,19 +47,45 @@ def complete_config(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dic
     _refuse(wrong_values(config))
     if not isinstance(config, dict):
         _refuse([f"the configuration: {shown(config)} is no settings; write `key: value`"])
-    complete = _without_removed(as_meant(config, schema, schema["$defs"]))
+    complete = _without_removed(as_meant(_without_given(config), schema, schema["$defs"]))
     errors = list(_Validator(schema).iter_errors(complete))
     errors.sort(key=lambda error: _position(complete, error.absolute_path))
     _refuse(line for error in errors for line in _describe(error))
     _fill_defaults(complete, schema, schema["$defs"])
+    for model in complete["models"].values():
+        model["arguments"] = as_said(model["arguments"])
     _refuse(_contradictions(complete))
+    complete["regimes"] = _ordered_regimes(complete)
+    return complete
+
+
+def given(config: Mapping[str, Any]) -> list[str]:
+    """The models that come with weights: trained elsewhere, nobody knows how, and not here."""
+    # A study that was made before there were such has no such key.
+    return [name for name, model in config["models"].items() if model.get("weights")]
+
+
+def _without_given(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration without what completing it adds of networks that come with weights."""
+    regimes = config.get("regimes")
+    if not isinstance(regimes, dict) or not isinstance(regimes.get(GIVEN), dict):
+        return config
+    if regimes[GIVEN].get("recipe") != GIVEN:
+        return config
+    return {**config, "regimes": {k: own for k, own in regimes.items() if k != GIVEN}}
+
+
+def _ordered_regimes(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Regimes as `complete_config` says."""
+    came = given(config)
+    trained = [model for model in config["models"] if model not in came]
     regimes = {
-        name: {"recipe": regime["recipe"]} | {model: regime[model] for model in complete["models"]}
-        for name, regime in complete["regimes"].items()
+        name: {"recipe": regime["recipe"]} | {model: regime[model] for model in trained}
+        for name, regime in (config["regimes"].items() if trained else [])
     }
     by_epochs = sorted(regimes, key=lambda name: sum(budgets(regimes[name]).values()))
-    complete["regimes"] = {name: regimes[name] for name in by_epochs}
-    return complete
+    last = {GIVEN: {"recipe": GIVEN} | dict.fromkeys(came, 0)} if came else {}
+    return {name: regimes[name] for name in by_epochs} | last
 
 
 def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +144,7 @@ def _permuted(settings: Mapping[str, Any]) -> bool:
 
 def _with_registered_names(schema: Mapping[str, Any]) -> dict[str, Any]:
     filled = copy.deepcopy(dict(schema))
-    for kind in ("dataset", "model", "method"):
+    for kind in ("dataset", "method"):
         filled["$defs"][f"{kind}_name"]["enum"] = names(kind)
     return filled
 
@@ -272,6 +303,7 @@ def _nearest(word: Any, allowed: list[Any]) -> str:
 
 def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong_sources(config["dataset"])
+    yield from _wrong_models(config["models"])
     yield from _wrong_regimes(config)
     yield from _wrong_claims(config)
     for name, recipe in config["recipes"].items():
@@ -311,13 +343,41 @@ def _wrong_sources(dataset: Mapping[str, Any]) -> Iterator[str]:
         yield f"dataset.source: {source} has a brace, {{ or }}, in it; rename it"
 
 
+def _wrong_models(models: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    ours = names("model")
+    for name, own in models.items():
+        where = f"models.{name}"
+        if own["builder"] is None and name not in ours:
+            nearest = _nearest(name, ours)
+            yield f"models: unknown name {shown(name)}{nearest}; one of your own needs a builder"
+        if own["builder"] is None and own["arguments"]:
+            yield f"{where}.arguments: are of a builder, and it has none"
+        if own["builder"] is not None:
+            if name in ours:
+                yield f"{where}.builder: is this project's own under that name; give yours another"
+            if own["width"] != 1:
+                yield f"{where}.width: no builder knows it; write what yours takes in arguments"
+            if "num_classes" in own["arguments"]:
+                yield f"{where}.arguments.num_classes: comes from the images; leave it out"
+        for key in ("builder", "weights"):
+            if set("{}") & set(own[key] or ""):  # which Snakemake takes for wildcards
+                yield f"{where}.{key}: {own[key]} has a brace, {{ or }}, in it; rename it"
+
+
 def _wrong_regimes(config: Mapping[str, Any]) -> Iterator[str]:
-    recipes = list(config["recipes"])
+    recipes, came = list(config["recipes"]), given(config)
+    known = [*names("model"), *config["models"]]
+    if GIVEN in recipes:
+        yield f"recipes.{GIVEN}: is the word for networks that come with weights; rename it"
+    if not config["regimes"] and set(config["models"]) - set(came):
+        yield "regimes: must not be empty"
     for name, regime in config["regimes"].items():
-        for model in sorted(set(config["models"]) - set(budgets(regime))):
+        if name == GIVEN:
+            yield f"regimes.{GIVEN}: is the one of models that come with weights; rename it"
+        for model in sorted(set(config["models"]) - set(came) - set(budgets(regime))):
             yield f"regimes.{name}: gives no epochs for {model}"
-        for model in sorted(set(budgets(regime)) - set(names("model"))):
-            yield f"regimes.{name}.{model}: unknown model{_nearest(model, names('model'))}"
+        for model in sorted(set(budgets(regime)) - set(known)):
+            yield f"regimes.{name}.{model}: unknown model{_nearest(model, known)}"
         if regime["recipe"] not in recipes:
             nearest = _nearest(regime["recipe"], recipes)
             yield f"regimes.{name}.recipe: unknown recipe{nearest}"

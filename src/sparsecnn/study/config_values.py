@@ -138,6 +138,15 @@ def as_meant(value: Any, schema: Mapping[str, Any], defs: Mapping[str, Any]) -> 
     return value
 
 
+def as_said(value: Any) -> Any:
+    """A copy of what no schema describes, with texts that say number, boolean or null read so."""
+    if isinstance(value, dict):
+        return {key: as_said(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [as_said(child) for child in value]
+    return _read(value, {"null", "boolean", "number"}) if isinstance(value, str) else value
+
+
 def kinds_of(schema: Mapping[str, Any]) -> list[str]:
     """The types that a part of the schema names; all of its `enum`s are of text."""
     if "enum" in schema:

@@ -20,7 +20,7 @@ from sparsecnn.artifacts import (
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import ArtifactError
 from sparsecnn.study import layout
-from sparsecnn.study.config import DENSE, diagnosed
+from sparsecnn.study.config import DENSE, GIVEN, diagnosed
 from sparsecnn.study.layout import Training
 from sparsecnn.study.record import check_record
 from sparsecnn.study.stages import Stages
@@ -66,6 +66,8 @@ class Lineage:
         Whether all content is read and compared with its hash; without it, of files of tensors
         the manifest alone is read, which takes milliseconds, and what no table is made of is left
         out: the summary of the dataset, histories, and the report, which is yet to be made anew.
+    weights
+        Hash of the weights of each model that comes with some.
     recorded
         Whether `config` was read from the study's own provenance.json, whose settings then say
         nothing new.
@@ -78,11 +80,12 @@ class Lineage:
         digest: CodeDigest,
         content: str | None,
         *,
+        weights: Mapping[str, str] | None = None,
         thorough: bool,
         recorded: bool = False,
     ) -> None:
         self._config, self._thorough, self._recorded = config, thorough, recorded
-        self._stages = Stages(config, digest, content)
+        self._stages = Stages(config, digest, content, weights)
         self._base, self._own = layout.baselines_folder(folder, config), folder
         self._measured: dict[str, str] = {}
         """`content` of the metrics and diagnostics met so far, as the tables' parents."""
@@ -129,7 +132,7 @@ class Lineage:
         finding = self._tensors(path, "dense", origin, {"dataset": self._data})
         dense = finding.manifest
         yield finding
-        if dense and self._thorough:
+        if dense and self._thorough and training.recipe != GIVEN:
             history = self._base / layout.HISTORY.format(**names)
             yield judge(history, partial(read_table, history, dense))
         yield self._metrics(training, DENSE, {"network": dense})

@@ -13,7 +13,7 @@ from sparsecnn.artifacts import (
     read_json,
 )
 from sparsecnn.errors import ArtifactError
-from sparsecnn.study.config import DENSE
+from sparsecnn.study.config import DENSE, GIVEN
 from sparsecnn.study.layout import network_folder
 
 
@@ -23,9 +23,9 @@ def provenance(
     """What made the metrics: distinct versions, devices and code, dates, and every network read.
 
     `sources` are the metrics.json values with their manifests, `tensors` the manifests of all
-    that they come from, whose versions count too, of trainings the number formats, and of the
-    dataset where its source lay. Each network is listed with the `content` hash of its metrics and
-    the layers that pruning left dense.
+    that they come from, whose versions count too, of trainings the number formats, of given
+    networks the files, and of the dataset where its source lay. Each network is listed with the
+    `content` hash of its metrics and the layers that pruning left dense.
     """
     manifests = [manifest for _, manifest in sources]
     versions: list[Mapping[str, str]] = []
@@ -35,10 +35,17 @@ def provenance(
     created = sorted(manifest.created for manifest in manifests)
     return {
         "versions": versions,
-        "precisions": sorted({m.settings["precision"] for m in tensors if m.kind == "dense"}),
+        "precisions": sorted(
+            {m.settings["precision"] for m in tensors if "precision" in m.settings}
+        ),
         "devices": sorted({manifest.device for manifest in manifests}),
         "code": sorted({manifest.code for manifest in manifests}),
         "created": {"first": created[0], "last": created[-1]},
+        "given": {
+            m.settings["model"]: {"file": m.settings["file"], "sha256": m.settings["weights"]}
+            for m in tensors
+            if m.kind == "dense" and m.settings["recipe"] == GIVEN
+        },
         "source": next((m.settings.get("source") for m in tensors if m.kind == "dataset"), None),
         "networks": [
             {

@@ -69,6 +69,11 @@ def source_content(
     return content
 
 
+def file_content(path: Path, memory: Path = MEMORY) -> str:
+    """sha256 of a file that is there, remembered as a source is."""
+    return str(source_content({"source": str(path), "name": "file", "names": None}, memory))
+
+
 def state_of_source(dataset: Mapping[str, Any], read: str | None) -> tuple[str, str, str | None]:
     """Whether a configuration's source still holds what the dataset was `read` from.
 

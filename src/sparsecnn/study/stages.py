@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sparsecnn.artifacts import Origin, environment
 from sparsecnn.digest import CodeDigest
 from sparsecnn.registry import module_of
-from sparsecnn.study.config import DENSE, diagnosed, made_of, variant_settings
+from sparsecnn.study.config import DENSE, GIVEN, diagnosed, given, made_of, variant_settings
 from sparsecnn.study.layout import trainings
 from sparsecnn.study.limits import AUGMENTATION, PRUNING
+from sparsecnn.study.own_networks import code_of
 from sparsecnn.study.versions import RERUN, minor
 
 READER_OPTIONS = {"image_folder": ("background", "names")}
@@ -29,12 +30,19 @@ class Stages:
         Of the source tree that makes the study.
     content
         Hash of what the dataset's source holds (`sparsecnn.study.sources`); None without a source.
+    weights
+        Hash of the weights of each model that comes with some (`sparsecnn.study.own_networks`).
     """
 
     def __init__(
-        self, config: Mapping[str, Any], digest: CodeDigest, content: str | None = None
+        self,
+        config: Mapping[str, Any],
+        digest: CodeDigest,
+        content: str | None = None,
+        weights: Mapping[str, str] | None = None,
     ) -> None:
         self._config, self._digest, self._content = config, digest, content
+        self._weights = dict(weights or {})
         rerun = config["on_new_versions"] == RERUN
         self._versions = {"versions": minor(environment())} if rerun else {}
 
@@ -61,10 +69,14 @@ class Stages:
     def checked(self) -> Origin:
         """Of the check of all settings that images, networks and memory limit."""
         config = made_of(self._config)
+        models = {
+            model: self._network(model) | {"trained": model not in given(config)}
+            for model in config["models"]
+        }
         diagnostics, recipes = config["diagnostics"], config["recipes"]
         every = {v: variant_settings(config, v) for v in config["variants"]}
         settings = {
-            "models": config["models"],
+            "models": models,
             "recipes": {r: {key: recipes[r][key] for key in AUGMENTATION} for r in recipes},
             "calibration": config["calibration"],
             "diagnostics": diagnostics and {"images": diagnostics["images"]},
@@ -73,8 +85,7 @@ class Stages:
                 for variant, own in every.items()
             },
         }
-        models = [module_of("model", model) for model in config["models"]]
-        return Origin(settings, self._digest.of("check.py", models))
+        return Origin(settings, self._code("check.py", *models))
 
     def calibration(self, seed: int) -> Origin:
         """Of the calibration set of a seed."""
@@ -82,28 +93,25 @@ class Stages:
         return Origin(settings | self._versions, self._digest.of("calibrate.py"))
 
     def dense(self, model: str, recipe: str, epochs: int, seed: int) -> Origin:
-        """Of a network before pruning."""
-        settings = {
-            "model": model,
-            "width": self._config["models"][model]["width"],
-            "epochs": epochs,
-            "seed": seed,
-            "recipe": recipe,
-            "training": self._config["recipes"][recipe] | self._config["training"],
-        }
-        code = self._digest.of("train.py", [module_of("model", model)])
-        return Origin(settings | self._versions, code)
+        """Of a network before pruning, trained here or given."""
+        settings = {"model": model, **self._network(model)}
+        settings |= {"epochs": epochs, "seed": seed, "recipe": recipe}
+        if recipe == GIVEN:
+            settings["weights"] = self._weights.get(model)
+            return Origin(settings | self._versions, self._code("adopt.py", model))
+        settings["training"] = self._config["recipes"][recipe] | self._config["training"]
+        return Origin(settings | self._versions, self._code("train.py", model))
 
     def pruned(self, model: str, recipe: str, epochs: int, seed: int, variant: str) -> Origin:
         """Of a pruned network; the settings are its dense one's and, under `pruning`, its own."""
         pruning = variant_settings(self._config, variant)
         settings = {**self.dense(model, recipe, epochs, seed).settings, "pruning": pruning}
-        modules = [module_of("model", model), module_of("method", pruning["method"])]
-        return Origin(settings, self._digest.of("prune.py", modules))
+        method = module_of("method", pruning["method"])
+        return Origin(settings, self._code("prune.py", model, modules=[method]))
 
     def metrics(self, model: str, network: str) -> Origin:
         """Of the metrics of a network, `dense` or a variant."""
-        code = self._digest.of("evaluate.py", [module_of("model", model)])
+        code = self._code("evaluate.py", model)
         return Origin({"variant": network} | self._versions, code)
 
     def diagnostics(self, model: str) -> Origin:
@@ -112,14 +120,28 @@ class Stages:
             "images": self._config["diagnostics"]["images"],
             "variants": diagnosed(self._config),
         }
-        code = self._digest.of("diagnose.py", [module_of("model", model)])
+        code = self._code("diagnose.py", model)
         return Origin(settings | self._versions, code)
 
     def provenance(self) -> Origin:
         """Of the tables, and of what is on record about their making."""
         settings = {"config": made_of(self._config), "content": self._content}
+        settings |= {"weights": self._weights} if self._weights else {}
         return Origin(settings, self._digest.of("collect.py"))
 
     def claims(self) -> Origin:
         """Of the verdicts on the claims."""
         return Origin({"claims": self._config["claims"]}, self._digest.of("claims.py"))
+
+    def _network(self, model: str) -> dict[str, Any]:
+        """The settings that a network is built by, besides the images."""
+        own = self._config["models"][model]
+        if own["builder"] is None:
+            return {"width": own["width"]}
+        return {key: own[key] for key in ("width", "builder", "arguments")}
+
+    def _code(self, script: str, *models: str, modules: Sequence[str] = ()) -> str:
+        """Digest of a script, of what builds the models, and of further modules."""
+        built = [code_of(model, self._config) for model in models]
+        ours = [module for own, _ in built for module in own]
+        return self._digest.of(script, [*ours, *modules], [file for _, f in built for file in f])
