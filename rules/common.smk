@@ -12,7 +12,7 @@ from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
 from sparsecnn.study.config import GIVEN, diagnosed, given, without_source
-from sparsecnn.study.own_networks import absent_files, weights_file
+from sparsecnn.study.own_networks import code_problems, weights_file
 from sparsecnn.report.language import NAMES
 from sparsecnn.planning.local_gpus import jobs_at_once
 from sparsecnn.study.stages import Stages
@@ -79,8 +79,8 @@ def held_by_weights():
         raise WorkflowError(str(error)) from None
 
 
-if absent := absent_files(study):
-    raise WorkflowError("\n".join(absent))
+if wrong := code_problems(study):
+    raise WorkflowError("\n".join(wrong))
 
 digest = CodeDigest(Path(workflow.basedir) / "scripts", SOURCE / "sparsecnn")
 stages = Stages(study, digest, held_by_source(), held_by_weights())

@@ -38,7 +38,10 @@ def main(
     side = square_side(images.train_images)
     architecture = architecture_of(settings, len(images.classes), side)
     model = build(architecture)
-    load_given(model, read_weights(weights), weights)
+    try:
+        load_given(model, read_weights(weights), weights)
+    except UserError as error:
+        raise UserError(f"{error} (the images have {len(images.classes)} classes)") from None
     logger.info("took %d tensors from %s", len(model.state_dict()), weights)
     manifest = Manifest(
         kind="dense",

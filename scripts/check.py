@@ -61,9 +61,8 @@ def main(
         except UserError as error:
             own = settings["models"][model].get("builder")
             advice = "" if own else "scale the images, or "
-            wrong.append(
-                f"models.{model}: {error}; {advice}leave the network out (models: {{{model}: null}})"
-            )
+            advice += f"leave the network out (models: {{{model}: null}})"
+            wrong.append(f"models.{model}: {error}; {advice}")
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     wrong += _too_large(settings, facts, needs, installed if computes == "here" else 0)
     for line in wrong[:-1]:

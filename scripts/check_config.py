@@ -21,7 +21,7 @@ from sparsecnn.own_files import look_beside
 from sparsecnn.study.config import GIVEN
 from sparsecnn.study.config_files import read_study
 from sparsecnn.study.layout import trainings
-from sparsecnn.study.own_networks import absent_files
+from sparsecnn.study.own_networks import code_problems, weights_problems
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -43,8 +43,8 @@ def check(files: list[Path], entries: list[str]) -> str:
     files = [PROJECT / "config.yaml", *files]
     look_beside(files)
     study = read_study(files, entries, load_configfile)
-    if absent := absent_files(study):
-        raise UserError("\n".join(absent))
+    if wrong := [*code_problems(study), *weights_problems(study)]:
+        raise UserError("\n".join(wrong))
     recipes = [training.recipe for training in trainings(study)]
     came, pruned = recipes.count(GIVEN), len(recipes) * len(study["variants"])
     dense = f"{len(recipes) - came} trainings" + (f", {came} given networks" if came else "")

@@ -382,7 +382,8 @@ def _report(
             "study": "example",
             "dataset": {"name": "image_folder", "source": None, "label": table.dataset},
             "models": {
-                model: {"width": float(table.frame["width"].iloc[0])} for model in table.models
+                model: {"width": float(table.frame["width"].iloc[0]), "builder": None}
+                for model in table.models
             },
             "regimes": regimes,
             "seeds": table.seeds,

@@ -86,8 +86,8 @@ def plain_row(rows: Sequence[Ingredient]) -> Ingredient | None:
 
 
 def largest_budget(results: Results) -> list[Cell]:
-    """The networks at the most training."""
-    return [cell for cell in results.cells if cell.regime == results.regimes[-1]]
+    """The networks at the most training; given ones as they came."""
+    return list({cell.model: cell for cell in results.cells}.values())
 
 
 def mean_drop(results: Results, variant: str) -> Estimate:
@@ -103,7 +103,8 @@ def mean_measures(results: Results) -> pd.DataFrame:
     NaN if one of a network is.
     """
     means = results.against_dense.xs("mean", level=1, axis="columns").drop(columns="top1")
-    groups = means.loc[results.regimes[-1]].groupby("variant", observed=True)
+    at = means.index.droplevel("variant").isin(list(map(tuple, largest_budget(results))))
+    groups = means[at].groupby("variant", observed=True)
     return groups.mean(skipna=False)
 
 

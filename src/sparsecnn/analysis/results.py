@@ -11,7 +11,7 @@ import pandas as pd
 from sparsecnn.analysis.statistics import estimate
 from sparsecnn.analysis.tables import in_order, read_csv
 from sparsecnn.errors import UserError
-from sparsecnn.study.config import DENSE, budgets
+from sparsecnn.study.config import DENSE, GIVEN, budgets
 from sparsecnn.study.layout import network_folder
 
 COLUMNS: Mapping[str, type] = {
@@ -44,10 +44,11 @@ COLUMNS: Mapping[str, type] = {
 }
 """Of metrics.csv, in order. Nothing may be missing but what is `ADDED`; texts may be empty.
 
-Accuracies (`top1`, `dense_top1`) are in percent, `drop` = `dense_top1` - `top1` in points. `loss`
-is the mean cross-entropy in nats, from 0 up. `kl` is the mean over test images of the KL divergence
-of the network's predictions from its dense network's, sum_c p_dense(c) (log p_dense(c) - log p(c)),
-in nats, from 0 up; `agreement` the percent of them on which both have the same class highest, 0 to
+`epochs` are those of training in the study, 0 of a network that was given. Accuracies (`top1`,
+`dense_top1`) are in percent, `drop` = `dense_top1` - `top1` in points. `loss` is the mean
+cross-entropy in nats, from 0 up. `kl` is the mean over test images of the KL divergence of the
+network's predictions from its dense network's, sum_c p_dense(c) (log p_dense(c) - log p(c)), in
+nats, from 0 up; `agreement` the percent of them on which both have the same class highest, 0 to
 100. Of the dense network itself they are 0 and 100 by definition.
 Sparsities are fractions of zero weights, `seconds` is the time of training (dense) or pruning.
 """
@@ -134,8 +135,14 @@ class Results:
         return self._networks[*cell, variant]
 
     def epochs(self, cell: Cell) -> int:
-        """Training budget of a network, in epochs."""
+        """Training budget of a network, in epochs; 0 of one that is given."""
         return int(self.of(cell, DENSE)["epochs"].iloc[0])
+
+    @property
+    def trained_regimes(self) -> list[str]:
+        """Names of the regimes that train, which networks that are given do not have."""
+        trained = self.frame.loc[self.frame["recipe"] != GIVEN, "regime"].unique()
+        return [regime for regime in self.regimes if regime in trained]
 
     def training(self, cell: Cell) -> tuple[str, int]:
         """Recipe and epochs of a network: cells that agree in both hold the same networks."""

@@ -95,7 +95,8 @@ def _from_file(path: Path) -> Any:
 
 
 def _said(error: Exception) -> str:
-    """An exception in a line, with the last place of it."""
+    """An exception in a line, with the last place of it unless that is the call itself."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}, line {last.lineno}"
-    return f"it raises {type(error).__name__}: {in_a_line(error)} ({place})"
+    place = f" ({Path(last.filename).name}, line {last.lineno})"
+    here = last.filename == __file__
+    return f"it raises {type(error).__name__}: {in_a_line(error)}{'' if here else place}"

@@ -1,6 +1,7 @@
 """Weights that were trained elsewhere, from the files that people keep them in."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
-from sparsecnn.errors import UserError
+from sparsecnn.errors import UserError, in_a_line
 
 INSIDE = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 """Keys under which checkpoints keep a state dict, the first that is there."""
@@ -75,15 +76,18 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 def _torch_file(path: Path) -> dict[str, Any]:
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, warnings.catch_warnings():
+            if file.read(2) not in (b"PK", b"\x80\x02", b"\x80\x04"):
+                raise ValueError("it begins otherwise")
+            warnings.simplefilter("ignore")  # of other forms of pickles, which are refused
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path}: holds more than tensors and plain values (a whole pickled network?), which "
             "is not read because it could run any code; save model.state_dict()"
         ) from None
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path}: no whole file of torch.save ({reason})") from None
+        raise UserError(f"{path}: no whole file of torch.save ({in_a_line(error)})") from None
     if not isinstance(value, Mapping):
         raise UserError(f"{path}: holds a {type(value).__name__}; save model.state_dict()")
     return dict(value)

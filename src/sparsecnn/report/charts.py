@@ -12,9 +12,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from sparsecnn.analysis.ablation import Column, Ingredient, columns, shown
+from sparsecnn.analysis.ablation import Column, Ingredient, columns, largest_budget, shown
 from sparsecnn.analysis.curves import extremes
-from sparsecnn.analysis.results import Results
+from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.report.chart_parts import (
     COLOURS,
     INK,
@@ -95,6 +95,8 @@ def drop_chart(results: Results) -> alt.ConcatChart:
 def budgets_chart(results: Results) -> alt.ConcatChart:
     """Accuracy and drop against epochs: of each network a panel for either, side by side.
 
+    Of networks that are given, which have no epochs, nothing is shown unless there are no others.
+
     Lines are means over seeds, bands 95 % intervals (with two seeds: from seed to seed). The axis
     of drops is logarithmic beyond one point.
     """
@@ -107,6 +109,8 @@ def budgets_chart(results: Results) -> alt.ConcatChart:
     }
     found = zip(axes, (top1, lost), strict=True)
     points = pd.concat([of.assign(quantity=quantity) for quantity, of in found])
+    trained = points["regime"].isin(results.trained_regimes)
+    points = points[trained] if trained.any() else points
     points = points.assign(panel=points["model"].astype(str) + ", " + points["quantity"])
 
     def layers(own: pd.DataFrame) -> list[alt.Chart]:
@@ -159,7 +163,8 @@ def _of_ingredients(
         for column, variant in row.variants.items()
     ]
     means = _means(results, "drop", results.variants).drop(columns="series")
-    means = means[means["regime"] == results.regimes[-1]]
+    largest, cells = largest_budget(results), zip(means["regime"], means["model"], strict=True)
+    means = means[[Cell(*cell) in largest for cell in cells]]
     return means.assign(panel=_titles(means, ", ")).merge(pd.DataFrame(places), on="variant")
 
 
@@ -214,7 +219,8 @@ def _networks(
 def _curves(points: pd.DataFrame, looks: Sequence[Look], y: alt.Y) -> list[alt.Chart]:
     """Bands, lines and markers of one network against epochs."""
     epochs = sorted(map(int, points["epochs"].unique()))
-    scale = alt.Scale(type="log", domain=[epochs[0], epochs[-1]], nice=False, padding=12)
+    scale = alt.Scale(domain=[epochs[0], epochs[-1]], nice=False, padding=12)
+    scale.type = "log" if epochs[0] else "linear"  # where all networks are given
     axis = alt.Axis(title=_("epochs of training"), values=epochs, format="d", grid=False)
     base = over(points).transform_filter(chosen())
     base = base.encode(x=alt.X("epochs:Q", scale=scale, axis=axis), detail="series:N")

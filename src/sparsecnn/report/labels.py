@@ -47,8 +47,15 @@ def comparison_label(claim: Mapping[str, Any], comparison: Mapping[str, Any]) ->
 
 
 def epochs_label(epochs: int) -> str:
-    """How long a network was trained."""
+    """How long a network was trained; of none here, that it was given."""
+    if epochs == 0:
+        return _("given")
     return ngettext("{number} epoch", "{number} epochs", epochs).format(number=epochs)
+
+
+def epochs_number(epochs: int) -> str:
+    """The same in a column of epochs."""
+    return str(epochs) if epochs else _("given")
 
 
 def _options(options: Mapping[str, Any]) -> Iterator[str]:

@@ -30,6 +30,7 @@ from sparsecnn.report.chart_parts import (
 from sparsecnn.report.labels import epochs_label
 from sparsecnn.report.language import N_
 from sparsecnn.report.language import gettext as _
+from sparsecnn.study.config import GIVEN
 
 _KINDS = {"accumulated_error": N_("in the pruned network"), "own_error": N_("of the layer alone")}
 
@@ -49,8 +50,8 @@ def accumulation_chart(results: Results, diagnostics: pd.DataFrame) -> alt.Conca
     """Error of every layer's outputs against the dense network's, along depth by variant.
 
     Full lines are the error in the pruned network, dotted ones what the layer adds by itself; means
-    over seeds. A panel for each of the least and the most trained networks. None if no layer has an
-    error that a logarithmic axis can show.
+    over seeds. A panel for each of the least and the most trained networks, and of those given.
+    None if no layer has an error that a logarithmic axis can show.
     """
     variants = _compared(results, diagnostics)
     found = diagnostics[diagnostics["variant"].isin(variants)].drop(columns="regime")
@@ -59,7 +60,9 @@ def accumulation_chart(results: Results, diagnostics: pd.DataFrame) -> alt.Conca
         _along_depth(results, errors[errors["quantity"] == quantity]).assign(error=_(kind))
         for quantity, kind in _KINDS.items()
     )
-    points = points[points["regime"].isin(results.ends)].sort_values("regime", kind="stable")
+    points = points[points["regime"].isin([*results.ends, GIVEN])].sort_values(
+        "regime", kind="stable"
+    )
     return _depths(results, points, variants, [_(kind) for kind in _KINDS.values()])
 
 

@@ -103,6 +103,7 @@ def report_context(
         "verdicts": verdicts(claims["claims"]),
         "at_chance": at_chance(results),
         "left_dense": left_dense(provenance["networks"]),
+        "given": provenance.get("given", {}),
         "narrow": (results.frame["width"] < 1).any(),
         "bn_recalibrated": results.frame["bn_recalibrated"].any(),
         "several_recipes": results.frame["recipe"].nunique() > 1,
@@ -130,7 +131,7 @@ def _ablation(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
     base = plain_row(rows)
     return {
         "few": FEW,
-        "regime": results.regimes[-1],
+        "regime": "`, `".join(dict.fromkeys(cell.regime for cell in largest_budget(results))),
         "cells": largest_budget(results),
         "table": tables.ablation_table(results, rows),
         "by_network": tables.ablation_by_network(results, rows),

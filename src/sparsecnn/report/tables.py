@@ -26,6 +26,7 @@ from sparsecnn.report.labels import (
     column_label,
     comparison_label,
     correction_label,
+    epochs_number,
     ingredient_label,
 )
 from sparsecnn.report.language import gettext as _
@@ -102,7 +103,7 @@ def curve_table(results: Results) -> str:
         for variant in shown(results):
             changes = (-lost.loc[cells, variant]).map(signed)
             rows.append([_("{variant} (points)").format(variant=variant), *changes])
-        header = [model, *(str(results.epochs(cell)) for cell in cells)]
+        header = [model, *(epochs_number(results.epochs(cell)) for cell in cells)]
         blocks.append(table(pd.DataFrame(rows, columns=header)))
     return "\n\n".join(blocks)
 
@@ -212,7 +213,7 @@ def reference_table(results: Results, published: pd.DataFrame) -> str | None:
         for source, ours in ((_("this study"), variants), (_("imitation"), imitated)):
             if ours:
                 told = [texts.at[cell, ours[m]] if m in ours else ABSENT for m in variants]
-                epochs = str(results.epochs(cell))
+                epochs = epochs_number(results.epochs(cell))
                 rows.append([*cell, source, epochs, texts.at[cell, DENSE], *told])
     header = [_("Regime"), _("Network"), _("Source"), _("Epochs"), _("Baseline")]
     header += [_("{variant} (drop)").format(variant=method) for method in variants]
@@ -279,7 +280,7 @@ def _main(results: Results, texts: pd.DataFrame) -> pd.DataFrame:
         columns={v: _("{variant} (drop)").format(variant=v) for v in results.variants}
         | {DENSE: _("Baseline")}
     )
-    epochs = [str(results.epochs(cell)) for cell in results.cells]
+    epochs = [epochs_number(results.epochs(cell)) for cell in results.cells]
     named.insert(0, _("Epochs"), epochs)
     return named.reset_index(names=[_("Regime"), _("Network")])
 

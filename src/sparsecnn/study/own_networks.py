@@ -27,15 +27,24 @@ def code_of(model: str, config: Mapping[str, Any]) -> tuple[list[str], list[Path
     return [], [found(file, f"models.{model}.builder")] if file else []
 
 
-def absent_files(config: Mapping[str, Any]) -> list[str]:
-    """A line for each file of the user's own that is not there, or is no Python."""
+def code_problems(config: Mapping[str, Any]) -> list[str]:
+    """A line for each file of a builder that is not there, or is no Python."""
     lines = []
-    for model, own in config["models"].items():
+    for model in config["models"]:
         try:
             for file in code_of(model, config)[1]:
                 own_code(file)
-            if own["weights"]:
-                found(own["weights"], f"models.{model}.weights")
+        except UserError as error:
+            lines.append(str(error))
+    return lines
+
+
+def weights_problems(config: Mapping[str, Any]) -> list[str]:
+    """A line for each file of weights that is not there."""
+    lines = []
+    for model in given(config):
+        try:
+            found(config["models"][model]["weights"], f"models.{model}.weights")
         except UserError as error:
             lines.append(str(error))
     return lines

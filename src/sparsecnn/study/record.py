@@ -13,7 +13,7 @@ from sparsecnn.artifacts import (
     read_json,
 )
 from sparsecnn.errors import ArtifactError
-from sparsecnn.study.config import DENSE, GIVEN
+from sparsecnn.study.config import DENSE
 from sparsecnn.study.layout import network_folder
 
 
@@ -44,7 +44,7 @@ def provenance(
         "given": {
             m.settings["model"]: {"file": m.settings["file"], "sha256": m.settings["weights"]}
             for m in tensors
-            if m.kind == "dense" and m.settings["recipe"] == GIVEN
+            if m.kind == "dense" and "weights" in m.settings
         },
         "source": next((m.settings.get("source") for m in tensors if m.kind == "dataset"), None),
         "networks": [
