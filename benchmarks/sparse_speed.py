@@ -15,12 +15,12 @@ ones before anything is timed. Times are medians by CUDA events, all sides in tu
 caches; the GPU is kept busy while the host launches, so that launching is not counted, as in a
 CUDA graph. A network is the sum of its layers, each by its count.
 
-    python benchmarks/sparse_speed.py                       # a GPU: a minute or so
-    python benchmarks/sparse_speed.py --check               # a CPU: shapes and results, no times
+    python benchmarks/sparse_speed.py                       # on a GPU
+    python benchmarks/sparse_speed.py --check               # on a CPU: shapes, results, no times
 
-With the defaults 126 cases (21 shapes, 3 batches, 2 number formats) of at most 4 sides are run 23
-times each, a millisecond or two a run: some 20 seconds, and as much again for starting and for
-cuDNN's choice of kernels. `--seconds` bounds the former.
+The defaults are 126 cases (21 shapes, 3 batches, 2 number formats) of at most 4 sides, each run 23
+times, with a millisecond of waiting: by this count 12 to 20 seconds on a fast GPU, and as much
+again for the start and for cuDNN's choice of kernels. `--seconds` bounds the timed runs.
 """
 
 import argparse
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="bound of all timed runs")
     parser.add_argument("--check", action="store_true", help="on a CPU in float32, no times")
     arguments = parser.parse_args()
+    torch.manual_seed(0)
     try:
         counts = {
             name: layers(name, arguments.width, arguments.image_size) for name in arguments.models
@@ -261,6 +262,10 @@ def measure(counts: Counts, arguments: argparse.Namespace) -> None:
             f"{torch.backends.cudnn.version()}, cuSPARSELt {torch.backends.cusparselt.version()}\n"
         )
         print(shape_table(counts, {}))
+        print(
+            "\nOf networks: products without unfolding, all with it, best the faster of dense and "
+            "sparse with unfolding for each layer; what a backend does not take is dense."
+        )
         for name in named:
             missing: dict[str, str] = {
                 backend: reason
@@ -403,11 +408,7 @@ def layer_table(timed: Mapping[Layer, Times]) -> str:
 
 
 def network_table(counts: Counts, timed: Mapping[Layer, Times]) -> str:
-    """Sums over the layers of each network, and the dense sum's ratio to each.
-
-    `products` leaves unfolding out, `all` counts it, `best` takes the faster of dense and sparse
-    with unfolding for each layer.
-    """
+    """Microseconds of the layers of each network, see `sums`, and the dense sum's ratio to each."""
     header = ["network", "backend", "dense"]
     for name in ("products", "all", "best"):
         header += [name, f"dense / {name}"]

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -290,6 +291,37 @@ def test_the_check_runs_on_a_cpu_and_times_nothing(monkeypatch, capsys):
     assert all(float(row[-1]) < 1e-4 for row in rows)
     assert "3x3 3 to 8, 32 px: 3 input channels are not a multiple of 4" in printed
     assert "microseconds" not in printed
+
+
+class Absent(StandIn):
+    @classmethod
+    def from_dense(cls, matrix):
+        raise RuntimeError("supported only\non other GPUs")
+
+
+def test_a_measuring_run_prints_each_batch_and_network(monkeypatch, capsys):
+    """All of it but the GPU: a CPU, dense stand-ins for the backends, and a clock that counts."""
+    monkeypatch.setattr(bench, "BACKENDS", {"cuSPARSELt": StandIn, "CUTLASS": Absent})
+    monkeypatch.setattr(bench, "FORMATS", {"float32": torch.float32})
+    monkeypatch.setattr(bench, "use_device", lambda *_, **__: nullcontext(CPU))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    seconds = iter(range(1, 10**6))
+    monkeypatch.setattr(bench, "medians", partial(bench.medians, clock=lambda _: next(seconds)))
+    given = "sparse_speed.py --models custom_cnn resnet18 --width 0.25 --batches 1 2 --seconds 0"
+    monkeypatch.setattr(sys, "argv", given.split())
+    bench.main()
+    printed = capsys.readouterr().out
+    assert "float32, cuSPARSELt takes 12 of 15 shapes" in printed
+    assert "float32, CUTLASS does not run here: supported only on other GPUs" in printed
+    for batch in (1, 2):
+        part = printed.partition(f"float32, batch {batch}: microseconds\n\n")[2]
+        layers, networks = (cells(text) for text in part.split("\n\n")[:2])
+        assert layers[0][:4] == ["layer", "dense", "unfolding", "cuSPARSELt"]
+        assert len(layers) == 2 + 15
+        assert [row[:2] for row in networks[2:]] == [
+            ["custom_cnn", "cuSPARSELt"],
+            ["resnet18", "cuSPARSELt"],
+        ]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure on")
