@@ -1,6 +1,7 @@
 """Measure one network, dense or pruned, on the test split (rule `evaluate`)."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from sparsecnn.artifacts import Manifest, Origin, check_parents, read_table, wri
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.device import cpu_threads, device_name, use_device
 from sparsecnn.evaluation.accuracy import evaluate
+from sparsecnn.evaluation.costs import network_costs
 from sparsecnn.evaluation.verification import network_sparsity, verify_pattern
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
@@ -43,6 +45,7 @@ def main(
         check_parents(weights, parent, {"dense": manifest.content})
     rows = read_table(layers, parent) if layers else []
     verify_pattern(model.state_dict(), rows)
+    costs = network_costs(model, images.test_images.shape[1:], rows)
     with use_device(device) as on:
         result = evaluate(
             model,
@@ -81,6 +84,7 @@ def main(
         "n_test": result.n,
         "per_class": dict(zip(images.classes, result.per_class, strict=True)),
         **network_sparsity(model.state_dict(), rows),
+        **asdict(costs),
         "pruned_layers": [row["layer"] for row in rows if row["status"] == "pruned"],
         "dense_layers": [row["layer"] for row in rows if row["status"] == "dense"],
         "device": parent.device,
