@@ -3,8 +3,9 @@
 A pruned weight counts as *compressed* if sparse tensor cores store and multiply it as 2:4: they
 take its shape (`sparsecnn.sparse_cores`), and of every four neighbouring input channels at most two
 have a weight that is not zero. That is looked up in the stored tensor, whatever its pattern is
-called: so 1:4 and 1:2 are compressed too, as 2:4 with zeros among the kept values. No hardware has
-a format for 4:8, unstructured or (but by chance) flattened patterns, which count as dense.
+called: so 1:4 and 1:2 are compressed too, as 2:4 with zeros among the kept values, and so are
+flattened groups of linear layers and 1 x 1 kernels, which lie along the channels. No hardware has a
+format for 4:8, unstructured zeros and other flattened groups, which count as dense.
 """
 
 from collections import Counter
