@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ from sparsecnn.artifacts import Manifest, Origin, check_parents, read_table, wri
 from sparsecnn.data.dataset import load_dataset
 from sparsecnn.device import cpu_threads, device_name, use_device
 from sparsecnn.evaluation.accuracy import Accuracy, evaluate
+from sparsecnn.evaluation.costs import network_costs
 from sparsecnn.evaluation.verification import network_sparsity, verify_pattern
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
+from sparsecnn.pruning.model.reparametrized import plain_weights
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake
@@ -43,7 +46,10 @@ def main(
         parents["dense"] = manifest.content
         check_parents(weights, parent, {"dense": manifest.content})
     rows = read_table(layers, parent) if layers else []
-    verify_pattern(model.state_dict(), rows)
+    with plain_weights(model):  # of weight normalisation, for example
+        verify_pattern(model.state_dict(), rows)
+        sparsity = network_sparsity(model.state_dict(), rows)
+        costs = network_costs(model, images.test_images.shape[1:], rows)
     with use_device(device) as on:
         result = evaluate(
             model,
@@ -83,7 +89,8 @@ def main(
         "agreement": result.agreement,
         "n_test": result.n,
         "per_class": dict(zip(images.classes, result.per_class, strict=True)),
-        **network_sparsity(model.state_dict(), rows),
+        **sparsity,
+        **asdict(costs),
         "pruned_layers": [row["layer"] for row in rows if row["status"] == "pruned"],
         "dense_layers": [row["layer"] for row in rows if row["status"] == "dense"],
         "device": parent.device,

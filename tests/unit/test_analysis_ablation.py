@@ -265,3 +265,10 @@ def test_headline_of_many_variants_has_a_line_for_each():
         f"{values_of(TABLE, cell, 'exact_obs_flat_bn')[0]:.2f}",
         "(+0.19)",
     ]
+
+
+def test_what_pruning_buys_is_folded():
+    section = TEXT.partition("## What pruning buys")[2].partition("\n## ")[0]
+    before, _, folded = section.partition("<details>")
+    assert "|" not in before
+    assert len(tables_of(folded)[0]) == 2 * len(TABLE.models)

@@ -132,6 +132,18 @@ def test_pruned_networks_are_told_beside_their_dense_ones_of_the_same_seed():
     assert found["loss_increase", "std"].iloc[0] == pytest.approx(0.75 / 2**0.5)
 
 
+def test_costs_are_means_over_seeds_with_those_of_the_dense_network():
+    values = [
+        metric("vgg16", 2, seed, variant, 70.0, macs_effective=macs)
+        for seed, pruned in ((0, 100), (1, 300))
+        for variant, macs in (("dense", 800), ("magnitude", pruned))
+    ]
+    found = collected(values, seeds=(0, 1)).costs()
+    assert list(found.index) == [("vgg16", "dense"), ("vgg16", "magnitude")]
+    assert list(found["macs_effective"]) == [800, 200]
+    assert list(found["macs_sparse_cores"]) == [0, 0.75]
+
+
 @pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "header only"])
 def test_refuses_what_is_no_table(tmp_path, text):
     path = tmp_path / "metrics.csv"

@@ -160,11 +160,17 @@ def test_coverage_and_names(model: Network, batches: list[Tensor]) -> None:
 
 def test_hardware_coverage_takes_what_sparse_tensor_cores_take() -> None:
     model = nn.Sequential(
-        nn.Conv2d(3, 16, 3), nn.Conv2d(16, 8, 3), nn.Conv2d(8, 12, 1), nn.Conv2d(12, 16, 1)
+        nn.Conv2d(3, 16, 3),
+        nn.Conv2d(16, 32, 3),
+        nn.Conv2d(32, 24, 1),
+        nn.Conv2d(24, 32, 1),
+        nn.Conv2d(32, 32, 1, groups=2),
+        nn.Conv2d(32, 32, 1, groups=4),
     )
     result = prune(model, [torch.randn(2, 3, 9, 9)], coverage="hardware")
-    assert list(result.masks) == ["1"]
-    assert result.layers[2].reason.endswith("not 12 and 8 per group")
+    assert list(result.masks) == ["1", "4"]
+    assert result.layers[2].reason.endswith("in multiples of 16, not 24 and 32 per group")
+    assert result.layers[5].reason.endswith("not 8 and 8 per group")
 
 
 @pytest.mark.parametrize("pattern", ["50%", "50% per row"])

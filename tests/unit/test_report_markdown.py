@@ -36,6 +36,7 @@ from sparsecnn.report.text import signed, table
 from sparsecnn.study.lineage import Lineage
 from sparsecnn.training.recipe import Recipe
 
+SHORT = {"under_trained": {"vgg16": 5}}
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
@@ -134,9 +135,31 @@ def test_a_report_of_a_table_of_an_earlier_version_leaves_out_what_it_lacks():
     text = report(without(table, table.frame["seed"] >= 0))
     assert "KL" not in text
     assert "greement" not in text
+    assert "hat pruning buys" not in text
+    assert "what-pruning-buys" not in text
     rows = table_with(text, "Loss increase (nats)")
     assert list(rows[0])[-1] == "Loss increase (nats)"
     assert len(rows) == len(table.cells) * len(table.variants)
+
+
+def test_what_pruning_buys_is_told_once_for_variants_that_cost_the_same():
+    random = {"magnitude": 40_000, "sparsegpt": 50_690, "sparsegpt_bn": 50_690}
+    values = [
+        value
+        | ({"parameters_kept": random[value["variant"]] + 3000 * value["seed"]} if pruned else {})
+        for value in metrics(regimes=SHORT)
+        for pruned in [value["variant"] != "dense"]
+    ]
+    rows = table_with(report(results(regimes=SHORT, values=values)), "Variants")
+    assert [row["Variants"] for row in rows] == ["dense", "magnitude", "sparsegpt, sparsegpt_bn"]
+    assert [row["Parameters (thousands)"] for row in rows] == [
+        "98 (100.0 %)",
+        "43 (43.7 %)",
+        "54 (54.6 %)",
+    ]
+    told = ["Size in fp16 (kB)", "MACs per image (thousands)", "MACs for sparse cores (%)"]
+    assert [rows[0][name] for name in told] == ["197 (100.0 %)", "2,951 (100.0 %)", "0.0"]
+    assert [rows[1][name] for name in told] == ["122 (61.9 %)", "1,582 (53.6 %)", "75.0"]
 
 
 def test_a_mean_over_seeds_of_which_one_was_not_measured_is_a_dash():

@@ -14,8 +14,8 @@ NETS = """
 from torch import nn
 from parts import block
 
-def build(num_classes, depth=1):
-    blocks = [block(16 if n else 3) for n in range(depth)]
+def build(num_classes, depth=1, norm=False):
+    blocks = [block(16 if n else 3, norm) for n in range(depth)]
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))
 
 def of_five(num_classes):
@@ -34,10 +34,13 @@ def of_28_pixels(num_classes):
 PARTS = """
 from torch import nn
 
-def block(inputs):
-    return nn.Sequential(nn.Conv2d(inputs, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+def block(inputs, norm):
+    layer = nn.Conv2d(inputs, 16, 3, padding=1)
+    if norm:
+        layer = nn.utils.parametrizations.weight_norm(layer)
+    return nn.Sequential(layer, nn.BatchNorm2d(16), nn.ReLU())
 """
-TRAINED = {"builder": "nets.py:build", "arguments": {"depth": 2}}
+TRAINED = {"builder": "nets.py:build", "arguments": {"depth": 2, "norm": True}}
 GIVEN = {"builder": "nets.py:build", "weights": "given.pt"}
 OURS = dict.fromkeys(["custom_cnn", "vgg16", "resnet18"])
 OWN = SMALL | {
@@ -90,6 +93,9 @@ def test_a_study_of_ones_own_networks_is_made_and_verified(made):
         ["theirs", "given", "given", 0],
     ]
     assert len(table) == 6
+    pruned = table[table["variant"] != "dense"]
+    assert (pruned["sparsity_pruned_layers"] >= 0.5).all()
+    assert (pruned["macs_effective"] < pruned["macs"]).all()
     assert made.planned() == {}
     output, status = made.script("verify.py", "results/tiny")
     assert status == 0, output
@@ -171,14 +177,14 @@ def test_a_change_of_ones_own_files_reruns_what_is_made_of_them(copied, reruns, 
 
 SETTINGS = {
     "other arguments of the builder": (
-        {"mine": TRAINED | {"arguments": {"depth": 3}}},
+        {"mine": TRAINED | {"arguments": {"depth": 3, "norm": True}}},
         {"check": 1, "train": 1, **OF_MINE, **REPORTING},
     ),
     "the weights' file has another name": (
         {"theirs": GIVEN | {"weights": "moved/given.pt"}},
         REPORTING,
     ),
-    "arguments that are what they were": ({"mine": TRAINED | {"arguments": {"depth": "2"}}}, {}),
+    "arguments that are what they were": ({"mine": TRAINED | {"arguments": {"depth": "2", "norm": "true"}}}, {}),
 }
 
 

@@ -29,6 +29,7 @@ EDITS = [
         {"prune": 2, "evaluate": 2, "diagnose": 2, **REPORTING},
     ),
     ("src/sparsecnn/evaluation/accuracy.py", {"evaluate": 8, **REPORTING}),
+    ("src/sparsecnn/evaluation/costs.py", {"evaluate": 8, **REPORTING}),
     ("src/sparsecnn/evaluation/curvature.py", {"diagnose": 2, **REPORTING}),
     ("src/sparsecnn/evaluation/propagation.py", {"diagnose": 2, **REPORTING}),
     ("scripts/diagnose.py", {"diagnose": 2, **REPORTING}),

@@ -86,6 +86,10 @@ def test_metrics_agree_from_network_to_table(finished):
         near = float(row["kl"]), float(row["agreement"])
         assert near == (value["kl"], value["agreement"])
         assert near == (0, 100) if row["variant"] == "dense" else near[0] > 0
+        for whole, left in (("parameters", "parameters_kept"), ("macs", "macs_effective")):
+            assert int(row[whole]) == dense[whole] == dense[left]
+            kept = int(row[left]) / int(row[whole])
+            assert kept == 1 if row["variant"] == "dense" else 0.4 < kept < 0.6
     _, manifest = read_tensors(finished / RUN / "dense.safetensors", "dense")
     history = read_table(finished / RUN / "history.csv", manifest)
     assert [row["epoch"] for row in history] == ["1", "2"]

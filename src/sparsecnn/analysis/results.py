@@ -38,6 +38,13 @@ COLUMNS: Mapping[str, type] = {
     "drop": float,
     "sparsity_pruned_layers": float,
     "sparsity_network": float,
+    "parameters": int,
+    "parameters_kept": int,
+    "bytes_dense": int,
+    "bytes_pruned": int,
+    "macs": int,
+    "macs_effective": int,
+    "macs_sparse_cores": float,
     "seconds": float,
     "device": str,
     "n_classes": int,
@@ -51,9 +58,26 @@ network's predictions from its dense network's, sum_c p_dense(c) (log p_dense(c)
 nats, from 0 up; `agreement` the percent of them on which both have the same class highest, 0 to
 100. Of the dense network itself they are 0 and 100 by definition.
 Sparsities are fractions of zero weights, `seconds` is the time of training (dense) or pruning.
+
+`parameters` are all numbers that training changes, `parameters_kept` those without the zeros of
+pruned layers; `bytes_dense` and `bytes_pruned` are what all take in fp16, dense and with those
+layers compressed that sparse tensor cores run as 2:4. `macs` are the multiply-accumulates for one
+image, `macs_effective` those without products by the zeros of pruned layers, `macs_sparse_cores`
+the fraction of `macs` in compressed layers. Of a dense network all is kept, and nothing compressed.
 """
 
-ADDED = ("kl", "agreement")
+COSTS = (
+    "parameters",
+    "parameters_kept",
+    "bytes_dense",
+    "bytes_pruned",
+    "macs",
+    "macs_effective",
+    "macs_sparse_cores",
+)
+"""The columns that count what pruning buys."""
+
+ADDED = ("kl", "agreement", *COSTS)
 """Columns that tables of earlier versions lack; read as NaN."""
 
 MEASURES = ("top1", "drop", "loss_increase", "kl", "agreement")
@@ -216,6 +240,13 @@ class Results:
         pruned = self.frame[self.frame["variant"] != DENSE]
         groups = pruned.groupby(["model", "variant"], observed=True)
         return groups[["sparsity_pruned_layers", "sparsity_network", "seconds"]].mean()
+
+    def costs(self) -> pd.DataFrame:
+        """Means over budgets and seeds of the `COSTS`, by model and variant, `dense` among them.
+
+        Only unstructured zeros differ between seeds. NaN where the table lacks them.
+        """
+        return self.frame.groupby(["model", "variant"], observed=True)[list(COSTS)].mean()
 
     @cached_property
     def _networks(self) -> dict[tuple[Any, ...], pd.DataFrame]:

@@ -27,7 +27,7 @@ def read_csv(
     kind
         What the table is of, for messages.
     missing
-        Columns of float in which an empty field is allowed; it becomes NaN.
+        Columns of numbers in which an empty field is allowed; it becomes NaN.
     added
         Those of `missing` that tables of earlier versions lack altogether, which is as if empty.
 

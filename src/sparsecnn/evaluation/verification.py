@@ -35,8 +35,8 @@ def verify_pattern(
     """
     for row in layers:
         if row["status"] == "pruned":
-            _check_layer(_name(row), _weight(state_dict, row), row["pattern"], row["layout"])
-    return {_name(row): _zeros(_weight(state_dict, row)) for row in layers}
+            _check_layer(_name(row), stored_weight(state_dict, row), row["pattern"], row["layout"])
+    return {_name(row): _zeros(stored_weight(state_dict, row)) for row in layers}
 
 
 def network_sparsity(
@@ -46,8 +46,8 @@ def network_sparsity(
 
     Keys `sparsity_pruned_layers` (0 if none is pruned) and `sparsity_network`.
     """
-    weights = [_weight(state_dict, row) for row in layers]
-    pruned = [_weight(state_dict, row) for row in layers if row["status"] == "pruned"]
+    weights = [stored_weight(state_dict, row) for row in layers]
+    pruned = [stored_weight(state_dict, row) for row in layers if row["status"] == "pruned"]
     return {
         "sparsity_pruned_layers": _joint_zeros(pruned),
         "sparsity_network": _joint_zeros(weights),
@@ -95,7 +95,8 @@ def _name(row: Mapping[str, Any]) -> str:
     return name if row["tensor"] == "weight" else f"{name}.{row['tensor']}".lstrip(".")
 
 
-def _weight(state_dict: Mapping[str, Tensor], row: Mapping[str, Any]) -> Tensor:
+def stored_weight(state_dict: Mapping[str, Tensor], row: Mapping[str, Any]) -> Tensor:
+    """The tensor that a row of the table of layers is of; `PatternError` if it is not there."""
     key = f"{row['layer']}.{row['tensor']}".lstrip(".")
     if key not in state_dict:
         raise PatternError(f"layer {row['layer']!r} of the table is not in the network")

@@ -12,6 +12,7 @@ from sparsecnn.pruning.layouts import prunable_columns
 from sparsecnn.pruning.model.weights import Weight
 from sparsecnn.pruning.patterns import Pattern
 from sparsecnn.pruning.settings import Settings
+from sparsecnn.sparse_cores import sparse_core_misfit
 
 COVERAGES = ("all", "skip_first_last", "hardware")
 
@@ -84,23 +85,13 @@ def reasons_to_stay_dense(
         else:
             reasons[name] = _misfit(weight, pattern, layout)
             if coverage == "hardware" and not reasons[name]:
-                reasons[name] = _hardware_misfit(weight, seen.usages[name].groups)
+                rows, channels = weight.value.shape[:2]
+                reasons[name] = sparse_core_misfit(rows // seen.usages[name].groups, channels)
     return reasons
 
 
 def _problem(weight: Weight, usage: Usage | None) -> str:
     return weight.problem or (usage.problem if usage else UNREACHED)
-
-
-def _hardware_misfit(weight: Weight, groups: int) -> str:
-    """Shapes that sparse tensor cores take: rows in multiples of 8, channels of 16."""
-    rows, channels = weight.value.shape[0] // groups, weight.value.shape[1]
-    if rows % 8 == 0 and channels % 16 == 0:
-        return ""
-    return (
-        f"sparse tensor cores take output channels in multiples of 8 and input channels of 16, "
-        f"not {rows} and {channels} per group"
-    )
 
 
 def _misfit(weight: Weight, pattern: Pattern, layout: str) -> str:

@@ -114,6 +114,7 @@ def report_context(
         "full_table": tables.full_table(results),
         "variants_table": tables.variants_table(results, rows),
         "pruning_table": tables.pruning_table(results),
+        "costs_table": tables.costs_table(results),
         "claims_table": tables.claims_table(claims["claims"]),
         "reference_table": tables.reference_table(results, reference),
         "imitations": imitations(results, shared_methods(results, reference)),

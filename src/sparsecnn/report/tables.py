@@ -198,6 +198,27 @@ def pruning_table(results: Results) -> str:
     return table(pd.DataFrame(columns), (0, 1))
 
 
+def costs_table(results: Results) -> str | None:
+    """What each network takes, dense and pruned; variants that agree share a row. None of none.
+
+    Means over budgets and seeds, in thousands and in percent of the dense network.
+    """
+    means = results.costs()
+    if means.isna().any(axis=None):
+        return None
+    texts = {
+        _("Parameters (thousands)"): _kept(means["parameters_kept"], means["parameters"]),
+        _("Size in fp16 (kB)"): _kept(means["bytes_pruned"], means["bytes_dense"]),
+        _("MACs per image (thousands)"): _kept(means["macs_effective"], means["macs"]),
+        _("MACs for sparse cores (%)"): (100 * means["macs_sparse_cores"]).map("{:.1f}".format),
+    }
+    rows = pd.DataFrame({_("Network"): means.index.get_level_values("model").astype(str), **texts})
+    rows[_("Variants")] = means.index.get_level_values("variant").astype(str)
+    alike = rows.groupby([_("Network"), *texts], sort=False)[_("Variants")].agg(", ".join)
+    columns = [_("Network"), _("Variants"), *texts]
+    return table(alike.reset_index()[columns], (0, 1))
+
+
 def reference_table(results: Results, published: pd.DataFrame) -> str | None:
     """The published numbers and ours, two rows per cell, or three with imitations; None of none."""
     variants = shared_methods(results, published)
@@ -317,6 +338,15 @@ def _measure(measure: str, mean: float, sd: float) -> str:
     if measure in ("drop", "loss_increase"):
         return _mean_sd(signed(-mean if measure == "drop" else mean, digits), sd, digits)
     return _mean_sd(f"{mean:.{digits}f}", sd, digits)
+
+
+def _kept(kept: "pd.Series[float]", dense: "pd.Series[float]") -> list[str]:
+    """``5,587 (50.0 %)``: thousands, and the share of what the dense network has."""
+    thousands = (kept / 1000).map("{:,.0f}".format)
+    shares = (100 * kept / dense).map("{:.1f}".format)
+    percent = _("%(number)s %%")
+    pairs = zip(thousands, shares, strict=True)
+    return [f"{number} ({percent % {'number': share}})" for number, share in pairs]
 
 
 def _by_column(name: str, rows: Sequence[Ingredient], texts: Mapping[str, str]) -> str:
