@@ -184,7 +184,10 @@ SETTINGS = {
         {"theirs": GIVEN | {"weights": "moved/given.pt"}},
         REPORTING,
     ),
-    "arguments that are what they were": ({"mine": TRAINED | {"arguments": {"depth": "2", "norm": "true"}}}, {}),
+    "arguments that are what they were": (
+        {"mine": TRAINED | {"arguments": {"depth": "2", "norm": "true"}}},
+        {},
+    ),
 }
 
 
