@@ -48,8 +48,8 @@ def compare(
     normalizes
         Whether the graph takes pixels in [0, 1] and normalises them itself.
 
-    Raises `UserError` if a logit differs by more than `TOLERANCE` or is not finite. Where none does,
-    another top-1 class can only be one of two that tie within the tolerance.
+    Raises `UserError` if a logit differs by more than `TOLERANCE` or is not finite. If none does, a
+    top-1 class can differ only between classes that tie within the tolerance.
     """
     import onnxruntime
 
