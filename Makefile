@@ -51,4 +51,4 @@ messages: env
 	rm report/locale/messages.pot
 
 lock: env
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra export --universal --generate-hashes --upgrade --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock

@@ -15,6 +15,7 @@ include: "rules/calibrate.smk"
 include: "rules/prune.smk"
 include: "rules/evaluate.smk"
 include: "rules/diagnose.smk"
+include: "rules/export.smk"
 include: "rules/report.smk"
 include: "rules/verify.smk"
 include: "rules/moved.smk"
@@ -38,3 +39,4 @@ rule all:
         rules.figures.output,
         rules.report.output,
         rules.page.output,
+        EXPORTS,

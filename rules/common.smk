@@ -11,7 +11,7 @@ from sparsecnn.artifacts import environment, file_sha256, read_json, read_manife
 from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
-from sparsecnn.study.config import GIVEN, diagnosed, given, without_source
+from sparsecnn.study.config import GIVEN, diagnosed, exported, given, reported
 from sparsecnn.study.own_networks import code_problems, weights_file
 from sparsecnn.report.language import NAMES
 from sparsecnn.planning.local_gpus import jobs_at_once
@@ -207,6 +207,10 @@ def metrics_origin(wildcards):
     return stages.metrics(wildcards.model, wildcards.network)
 
 
+def exported_origin(wildcards):
+    return stages.exported(wildcards.model, wildcards.network, study["export"] or {})
+
+
 def origins(**others):
     """What the files that a job reads, and those before them, must come from."""
     return {k: asdict(v) for k, v in {"dataset": stages.dataset(), **others}.items()}
@@ -321,6 +325,11 @@ def evaluated_network(wildcards):
         "layers": LAYERS.format(**names),
         "dense": DENSE.format(**wildcards),
     }
+
+
+def exported_network(wildcards):
+    read = evaluated_network(wildcards)
+    return {name: read[name] for name in ("weights", "layers") if name in read}
 
 
 def diagnostics_table():

@@ -159,7 +159,7 @@ rule report:
         mem_mb=1000,
         runtime=10,
     params:
-        settings={"config": without_source(study)},
+        settings={"config": reported(study)},
         origins=recorded_origins(claims=stages.claims(), dataset=stages.dataset()),
         after=after("figures.py"),
         texts=texts(*TEMPLATES, "reference-study.csv", *CATALOGUES.values()),

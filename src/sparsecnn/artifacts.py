@@ -44,7 +44,7 @@ class Manifest:
     parents: dict[str, str] = field(default_factory=dict)
     """`content` of each artifact it was made from, by role."""
     files: dict[str, str] = field(default_factory=dict)
-    """sha256 of each table that belongs to it, by path from its folder."""
+    """sha256 of each table, or other file, that belongs to it, by path from its folder."""
     device: str = "cpu"
     """Name of the device that computed it."""
     threads: int = 0
@@ -201,12 +201,15 @@ def read_table(path: Path, manifest: Manifest) -> list[dict[str, str]]:
 
 def check_table(path: Path, manifest: Manifest, name: str) -> None:
     """Raise `UserError` if the table is missing, or not what `manifest` records as `name`."""
-    try:
-        digest = file_sha256(path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    if digest != manifest.files.get(name):
+    if _readable_sha256(path) != manifest.files.get(name):
         raise ArtifactError(path, "foreign", "it is not the table that was recorded for it")
+
+
+def check_file(path: Path, manifest: Manifest) -> None:
+    """Raise `UserError` if the file is missing, or differs from what `manifest` records of it."""
+    if _readable_sha256(path) != manifest.files.get(path.name):
+        reason = "it differs from what was recorded of it (altered, damaged or exchanged)"
+        raise ArtifactError(path, "broken", reason)
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
@@ -240,6 +243,13 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _readable_sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def _umask() -> int:

@@ -13,7 +13,15 @@ from sparsecnn.errors import UserError
 from sparsecnn.pruning import prune
 from sparsecnn.pruning.problem import Companions
 from sparsecnn.registry import names, resolve
-from sparsecnn.study.config import complete_config, data_label, diagnosed, variant_settings
+from sparsecnn.study.config import (
+    complete_config,
+    data_label,
+    diagnosed,
+    exported,
+    made_of,
+    reported,
+    variant_settings,
+)
 from sparsecnn.study.config_files import read_config
 from sparsecnn.training.recipe import SCHEDULES, Recipe
 
@@ -51,6 +59,18 @@ def test_the_default_is_the_reference_study_and_names_every_key():
     }
     assert len(config["seeds"]) == 3
     assert set(config) == set(SCHEMA["properties"])
+
+
+def test_nothing_is_exported_unless_asked_for_and_no_number_depends_on_it():
+    one, other = complete(), complete(export={"variants": ["dense", "sparsegpt"]})
+    assert (exported(one), exported(other)) == ([], ["dense", "sparsegpt"])
+    assert other["export"] | {"variants": []} == {
+        "variants": [],
+        "format": "onnx",
+        "normalize": True,
+    }
+    assert made_of(one) == made_of(other)
+    assert reported(one) == reported(other)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
@@ -305,6 +325,20 @@ WRONG = [
     (
         {"diagnostics": {"variants": ["magnitdue"]}},
         "diagnostics.variants: unknown variant magnitdue, did you mean magnitude?",
+    ),
+    ({"export": {}}, "export: variants missing"),
+    ({"export": {"variants": []}}, "export.variants: must not be empty"),
+    (
+        {"export": {"variants": ["dense", "sparsegtp"]}},
+        "export.variants: unknown variant sparsegtp, did you mean sparsegpt? (allowed: dense, magn",
+    ),
+    (
+        {"export": {"variants": ["dense"], "format": "torchscript"}},
+        'export.format: "torchscript" is not allowed (allowed: onnx)',
+    ),
+    (
+        {"export": {"variants": ["dense"], "normalise": True}},
+        "export.normalise: unknown key, did you mean normalize?",
     ),
     (
         {

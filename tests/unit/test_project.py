@@ -16,6 +16,7 @@ import yaml
 
 import sparsecnn
 from sparsecnn.errors import UserError
+from sparsecnn.export.packages import PACKAGES
 from sparsecnn.registry import REGISTRY, module_of, resolve
 
 ROOT = Path(sparsecnn.__file__).parents[2]
@@ -27,11 +28,18 @@ def test_environment_pins_are_the_locks():
     environment = yaml.safe_load((ROOT / "envs/sparsecnn.yaml").read_text())
     pins = environment["dependencies"][-1]["pip"]
     assert set(pins) <= locked
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["export"]]
     imported = {re.match(r"[a-z0-9-]+", line)[0] for line in declared}
     # Executors and loggers are for the Snakemake that submits jobs.
     imported = {name for name in imported if "-plugin-" not in name}
     assert {pin.partition("==")[0] for pin in pins} == imported
+
+
+def test_packages_of_the_export_are_asked_for_as_they_are_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["optional-dependencies"]["export"]
+    assert {re.match(r"[a-z0-9-]+", line)[0] for line in declared} == set(PACKAGES)
 
 
 def test_the_lock_has_hashes_and_no_addresses():

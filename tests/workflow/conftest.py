@@ -2,7 +2,7 @@ import os
 import shutil
 
 import pytest
-from snakemake_project import SMALL, Project, copy_project
+from snakemake_project import EXPORTING, SMALL, Project, copy_project
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,18 @@ def small(finished, made_once, tmp_path):
 
     shutil.copytree(made_once("small", make), tmp_path / "small")
     return Project(tmp_path / "small", SMALL)
+
+
+@pytest.fixture
+def exporting(small, made_once, tmp_path):
+    """A copy of that in which two networks are exported."""
+
+    def make(folder):
+        shutil.copytree(small.folder, folder)
+        Project(folder, EXPORTING).snakemake()
+
+    shutil.copytree(made_once("exporting", make), tmp_path / "exporting")
+    return Project(tmp_path / "exporting", EXPORTING)
 
 
 @pytest.fixture

@@ -50,6 +50,8 @@ SMALL = TINY | {
     "report": {"language": ["en"]},
 }
 """A part of it: one training, and two networks pruned from it."""
+EXPORTING = SMALL | {"export": {"variants": ["dense", "sparsegpt"]}}
+"""The same, with two of its three networks exported."""
 REPORTING = {"collect": 1, "claims": 1, "figures": 1, "report": 1, "page": 1}
 """The jobs that a change of what was measured makes run."""
 

@@ -13,6 +13,7 @@ from sparsecnn.planning.jobs import ordered, read_dry_run
 STUDY = TINY | {
     "regimes": {"under_trained": None, "fully_trained": TINY["regimes"]["under_trained"]},
     "variants": TINY["variants"] | {"magnitude": None, "sparsegpt_bn": None},
+    "export": {"variants": ["dense", "sparsegpt"]},
 }
 
 
@@ -47,7 +48,14 @@ def test_the_tables_are_made_of_their_declared_inputs_alone(finished, tmp_path):
 @pytest.mark.slow
 def test_every_job_runs_with_its_declared_inputs_alone(fresh, tmp_path):
     jobs = ordered(read_dry_run(fresh.snakemake("-n", "--forceall", study=STUDY)))
-    assert {job.rule for job in jobs} >= {"dataset", "train", "prune", "evaluate", "report"}
+    assert {job.rule for job in jobs} >= {
+        "dataset",
+        "train",
+        "prune",
+        "evaluate",
+        "export",
+        "report",
+    }
     store = tmp_path / "store"
     for number, job in enumerate(jobs):
         sandbox = copy_project(tmp_path / str(number))

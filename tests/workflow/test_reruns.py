@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from snakemake_project import REPORTING, SMALL, TINY, merged
+from snakemake_project import EXPORTING, REPORTING, SMALL, TINY, merged
 
 from sparsecnn.artifacts import read_json, write_json
 
@@ -168,6 +168,31 @@ def test_a_claim_of_ones_own_reruns_claims_and_report(finished, reruns):
     planned = finished.planned(study=study)
     assert planned == REPORTING
     reruns("a claim of one's own", planned)
+
+
+def test_what_is_to_be_exported_reruns_nothing_else(exporting, reruns):
+    assert exporting.planned() == {}
+    assert exporting.planned(study=SMALL) == {}
+    more = exporting.planned(study=merged(EXPORTING, export={"variants": ["dense", "magnitude"]}))
+    assert more == {"export": 1}
+    reruns("setting: a network more in export", more)
+    other = exporting.planned(study=merged(EXPORTING, export={"normalize": False}))
+    assert other == {"export": 2}
+    reruns("setting: normalize of export", other)
+
+
+def test_an_edit_of_the_export_reruns_that_alone(exporting, reruns):
+    path = exporting / "src/sparsecnn/export/graph.py"
+    path.write_text(f"{path.read_text()}\nEDITED = 1\n")
+    assert exporting.planned() == {"export": 2}
+    reruns("edit of src/sparsecnn/export/graph.py", {"export": 2})
+
+
+def test_another_pruning_reruns_the_export_of_it(exporting, reruns):
+    study = merged(EXPORTING, methods={"sparsegpt": {"damping": 0.02}})
+    jobs = {"prune": 1, "evaluate": 1, "export": 1} | REPORTING
+    assert exporting.planned(study=study) == jobs
+    reruns("setting: damping, of a network that is exported", jobs)
 
 
 def test_a_study_on_anothers_baselines_trains_nothing(finished):

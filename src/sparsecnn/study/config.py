@@ -89,13 +89,13 @@ def _ordered_regimes(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a study's numbers depend on: not device, report, nor recipes that no regime uses.
+    """What a study's numbers depend on: not device, report, exports, nor recipes without a regime.
 
     Of the dataset's source it is what that holds (`sparsecnn.study.sources`), not where it lies.
     """
     used = {regime["recipe"] for regime in config["regimes"].values()}
     recipes = {name: recipe for name, recipe in config["recipes"].items() if name in used}
-    aside = ("report", "device", "threads")
+    aside = ("export", "report", "device", "threads")
     kept = {key: value for key, value in without_source(config).items() if key not in aside}
     return {**kept, "recipes": recipes}
 
@@ -104,6 +104,11 @@ def without_source(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration without where the images lie, which no result depends on."""
     dataset = {key: value for key, value in config["dataset"].items() if key != "source"}
     return {**config, "dataset": dataset}
+
+
+def reported(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report says of the settings: all but those that it has nothing to do with."""
+    return {key: value for key, value in without_source(config).items() if key != "export"}
 
 
 def data_label(dataset: Mapping[str, Any]) -> str:
@@ -134,6 +139,13 @@ def diagnosed(config: Mapping[str, Any]) -> list[str] | None:
         return sorted(diagnostics["variants"])
     every = {v: variant_settings(config, v) for v in config["variants"]}
     return sorted(v for v in every if not every[v]["bn_recalibration"] and not _permuted(every[v]))
+
+
+def exported(config: Mapping[str, Any]) -> list[str]:
+    """Names of the networks that are exported of each training: variants, or `dense`."""
+    # A study that was made before there were exports has no such key.
+    export = config.get("export")
+    return [] if export is None else list(export["variants"])
 
 
 def _permuted(settings: Mapping[str, Any]) -> bool:
@@ -318,6 +330,9 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
                 f"diagnostics.variants: {name} has its channels in another order than the dense "
                 "network (permute_channels), so that their weights cannot be compared"
             )
+    for name in exported(config):
+        if name not in [DENSE, *variants]:
+            yield f"export.variants: unknown variant {name}{_nearest(name, [DENSE, *variants])}"
     for variant in config["variants"]:
         settings = variant_settings(config, variant)
         yield from (

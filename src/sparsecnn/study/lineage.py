@@ -9,6 +9,7 @@ from typing import Any
 from sparsecnn.artifacts import (
     Manifest,
     Origin,
+    check_file,
     check_origin,
     check_parents,
     file_sha256,
@@ -20,7 +21,7 @@ from sparsecnn.artifacts import (
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import ArtifactError
 from sparsecnn.study import layout
-from sparsecnn.study.config import DENSE, GIVEN, diagnosed
+from sparsecnn.study.config import DENSE, GIVEN, diagnosed, exported
 from sparsecnn.study.layout import Training
 from sparsecnn.study.record import check_record
 from sparsecnn.study.stages import Stages
@@ -136,6 +137,7 @@ class Lineage:
             history = self._base / layout.HISTORY.format(**names)
             yield judge(history, partial(read_table, history, dense))
         yield self._metrics(training, DENSE, {"network": dense})
+        yield from self._exports(training, DENSE, dense)
         networks = {"dense": dense}
         for variant in self._config["variants"]:
             origin = self._stages.pruned(*training, variant)
@@ -148,6 +150,7 @@ class Lineage:
                 yield judge(layers, partial(read_table, layers, finding.manifest))
             measured = {"network": finding.manifest, "dense": dense}
             yield self._metrics(training, variant, measured)
+            yield from self._exports(training, variant, finding.manifest)
             networks[f"pruned/{variant}"] = finding.manifest
         if diagnosed(self._config) is not None:
             yield self._diagnostics(training, networks)
@@ -159,6 +162,32 @@ class Lineage:
         origin = self._stages.metrics(training.model, network)
         parents = {"dataset": self._data, **networks}
         return self._json(path, "metrics", origin, parents, path.parent)
+
+    def _exports(
+        self, training: Training, network: str, weights: Manifest | None
+    ) -> Iterator[Finding]:
+        """The record of an exported network, and the files that it names; no table needs these."""
+        names = {**training._asdict(), "network": network}
+        record = self._own / layout.EXPORTED.format(**names)
+        # provenance.json does not say what was exported: no number depends on it.
+        wanted = record.exists() if self._recorded else network in exported(self._config)
+        if not wanted or not self._thorough:
+            return
+
+        def read() -> None:
+            _, made = read_json(record, "exported")
+            export = made.settings if self._recorded else self._config["export"]
+            check_origin(record, made, self._stages.exported(training.model, network, export))
+            check_parents(record, made, _known({"dataset": self._data, "network": weights}))
+
+        def read_recorded(path: Path) -> None:
+            check_file(path, read_json(record, "exported")[1])
+
+        finding = judge(record, read)
+        yield finding
+        for name in layout.EXPORTS[:-1] if finding.state == WHOLE else ():
+            path = self._own / name.format(**names)
+            yield judge(path, partial(read_recorded, path))
 
     def _diagnostics(self, training: Training, networks: Mapping[str, Manifest | None]) -> Finding:
         path = self._own / layout.DIAGNOSTICS.format(**training._asdict())

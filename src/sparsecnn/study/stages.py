@@ -123,6 +123,11 @@ class Stages:
         code = self._code("diagnose.py", model)
         return Origin(settings | self._versions, code)
 
+    def exported(self, model: str, network: str, export: Mapping[str, Any]) -> Origin:
+        """Of the files that a network, `dense` or a variant, is exported as with these settings."""
+        settings = {"variant": network} | {key: export.get(key) for key in ("format", "normalize")}
+        return Origin(settings | self._versions, self._code("export.py", model))
+
     def provenance(self) -> Origin:
         """Of the tables, and of what is on record about their making."""
         settings = {"config": made_of(self._config), "content": self._content}
