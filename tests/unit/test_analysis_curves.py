@@ -1,14 +1,33 @@
 import re
 from statistics import fmean
 
+import pandas as pd
 from study_example import diagnostics, metric, report, results, values_of
 
+from sparsecnn.analysis.ablation import largest_budget
 from sparsecnn.analysis.curves import curve_of, extremes, is_curve
 from sparsecnn.analysis.results import Cell
+from sparsecnn.report.charts import budgets_chart
+from sparsecnn.study.config import budgets
 
 EPOCHS = (1, 2, 3, 5, 7, 10, 15, 20, 30)
 REGIMES = {f"epochs_{n}": {"vgg16": n, "resnet18": n} for n in EPOCHS}
 LOST = {"dense": 0, "magnitude": 30, "sparsegpt": 2}
+
+
+def with_given(regimes, seeds=(0, 1, 2)):
+    """A study of trainings of vgg16, and of a network that came trained."""
+    values = [
+        metric(model, n, seed, variant, 80 - lost * (1 + seed / 10) + n / 10, recipe=own["recipe"])
+        for own in ({"recipe": "reference", **own} for own in [*regimes.values(), GIVEN])
+        for model, n in budgets(own).items()
+        for seed in seeds
+        for variant, lost in LOST.items()
+    ]
+    return results(seeds, regimes | {"given": GIVEN}, ("magnitude", "sparsegpt"), values)
+
+
+GIVEN = {"recipe": "given", "mine": 0}
 
 
 def curve(seeds=(0, 1, 2)):
@@ -30,6 +49,30 @@ def test_a_study_of_many_budgets_is_a_curve():
     assert extremes(curve()).regimes == ["epochs_1", "epochs_30"]
     cells = curve_of(curve(), "resnet18")
     assert cells == [Cell(f"epochs_{n}", "resnet18") for n in EPOCHS]
+
+
+def test_a_given_network_is_no_budget_and_stands_beside_the_curve():
+    three = with_given({f"epochs_{n}": {"vgg16": n} for n in (1, 2, 3)})
+    assert not is_curve(three)
+    assert largest_budget(three) == [Cell("epochs_3", "vgg16"), Cell("given", "mine")]
+    table = with_given({f"epochs_{n}": {"vgg16": n} for n in EPOCHS})
+    assert is_curve(table)
+    assert table.ends == ("epochs_1", "epochs_30")
+    assert extremes(table).regimes == ["epochs_1", "epochs_30", "given"]
+    text = report(table, measured=diagnostics(table))
+    assert re.search(r"^\| mine +\| +given \|", text, re.M)
+    points = pd.DataFrame(budgets_chart(table).to_dict()["datasets"].popitem()[1])
+    assert set(points["model"]) == {"vgg16"}
+
+
+def test_the_report_of_given_networks_alone_speaks_of_no_training():
+    table = with_given({})
+    text = report(table, measured=diagnostics(table))
+    assert "**Budgets.**" not in text
+    assert "**Training.**" not in text
+    assert "One training regime" not in text
+    assert "- Seeds 0, 1, 2.\n" in text
+    budgets_chart(table).to_dict()  # which the report does not show
 
 
 def test_the_report_of_a_curve_shows_it_and_folds_the_long_tables():

@@ -396,7 +396,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     script("figures")(table, sources, layers, figures, options, origins)
     config = {
         "study": "example",
-        "models": {"vgg16": {"width": 0.25}},
+        "models": {"vgg16": {"width": 0.25, "builder": None}},
         "regimes": regimes,
         "recipes": {"reference": asdict(Recipe())},
         "calibration": {"images": 64, "class_balanced": False},

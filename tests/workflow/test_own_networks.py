@@ -1,6 +1,8 @@
 """A study of networks of a user's own: trained here, or given with their weights."""
 
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -46,8 +48,10 @@ OURS = dict.fromkeys(["custom_cnn", "vgg16", "resnet18"])
 OWN = SMALL | {
     "models": OURS | {"mine": TRAINED, "theirs": GIVEN},
     "regimes": {"under_trained": {"recipe": "small", "mine": 1}, "fully_trained": None},
+    "export": {"variants": ["sparsegpt"]},
 }
 ALONE = OWN | {
+    "export": None,
     "models": OURS | {"theirs": GIVEN},
     "regimes": {"under_trained": None, "fully_trained": None},
 }
@@ -118,6 +122,20 @@ def test_the_report_says_which_network_was_given_and_by_what_file(made):
     assert record["given"] == {"theirs": {"file": "given.pt", "sha256": content}}
 
 
+def test_a_network_of_ones_own_is_exported_with_the_file_that_builds_it(made, tmp_path):
+    for folder in (ONE, OTHER):
+        value, _ = read_json(made / f"{folder}/sparsegpt/model.json", "exported")
+        assert value["pytorch"]["builder"] == "nets.py:build"
+        assert value["onnx"]["pruned_layers"] == (2 if folder == ONE else 1)
+    for name in ("network.py", "model.safetensors"):
+        shutil.copy(made / f"{OTHER}/sparsegpt/{name}", tmp_path)
+    shutil.copy(made / "parts.py", tmp_path)  # which it imports
+    program = f"{value['pytorch']['load']}print(sum(t.numel() for t in model.parameters()))"
+    run = [sys.executable, "-c", program]
+    output = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert int(output) == 3 * 16 * 9 + 16 + 2 * 16 + 17 * 10
+
+
 def test_a_network_that_answers_like_chance_is_warned_of(made):
     log = (made / "logs/tiny/theirs/given/epochs-0/seed-0/dense/evaluate.log").read_text()
     assert "warning: this is hardly better than guessing (10.00 %); is dataset.normalization" in log
@@ -135,7 +153,7 @@ def test_seeds_of_a_given_network_vary_its_calibration_alone(copied):
     assert one.content == other.content
 
 
-OF_MINE = {"prune": 2, "evaluate": 3}
+OF_ONE = {"prune": 2, "evaluate": 3, "export": 1}
 CHANGES = {
     "a comment in the builder's file": (
         lambda folder: append(folder / "nets.py", "\n# why\n"),
@@ -143,11 +161,11 @@ CHANGES = {
     ),
     "code in the builder's file": (
         lambda folder: append(folder / "nets.py", "\nEDITED = 1\n"),
-        {"check": 1, "train": 1, "adopt": 1, "prune": 4, "evaluate": 6, **REPORTING},
+        {"check": 1, "train": 1, "adopt": 1, "prune": 4, "evaluate": 6, "export": 2, **REPORTING},
     ),
     "code in what it imports beside it": (
         lambda folder: append(folder / "parts.py", "\nEDITED = 1\n"),
-        {"check": 1, "train": 1, "adopt": 1, "prune": 4, "evaluate": 6, **REPORTING},
+        {"check": 1, "train": 1, "adopt": 1, "prune": 4, "evaluate": 6, "export": 2, **REPORTING},
     ),
     "code beside it that it does not import": (
         lambda folder: append(folder / "other.py", "EDITED = 1\n"),
@@ -155,7 +173,7 @@ CHANGES = {
     ),
     "other weights under the same name": (
         lambda folder: write_weights(folder, seed=1),
-        {"adopt": 1, **OF_MINE, **REPORTING},
+        {"adopt": 1, **OF_ONE, **REPORTING},
     ),
     "the same weights written anew": (write_weights, {}),
     "the weights are gone": (lambda folder: (folder / "given.pt").unlink(), {}),
@@ -178,7 +196,7 @@ def test_a_change_of_ones_own_files_reruns_what_is_made_of_them(copied, reruns, 
 SETTINGS = {
     "other arguments of the builder": (
         {"mine": TRAINED | {"arguments": {"depth": 3, "norm": True}}},
-        {"check": 1, "train": 1, **OF_MINE, **REPORTING},
+        {"check": 1, "train": 1, **OF_ONE, **REPORTING},
     ),
     "the weights' file has another name": (
         {"theirs": GIVEN | {"weights": "moved/given.pt"}},
