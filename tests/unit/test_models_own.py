@@ -82,6 +82,11 @@ def test_a_package_builds_it():
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
 
 
+def test_timm_builds_it_by_name():
+    network = build(own("timm:create_model", model_name="resnet18", drop_rate=0.1))
+    assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+
+
 def test_one_that_looks_at_numbers_is_built_with_them():
     assert next(build_without_numbers(own()).parameters()).is_meta
     assert not next(build_without_numbers(own("nets.py:peeking")).parameters()).is_meta

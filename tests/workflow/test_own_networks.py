@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pandas as pd
 import pytest
@@ -107,6 +108,15 @@ def test_a_study_of_ones_own_networks_is_made_and_verified(made):
     assert "1 trainings, 1 given networks, 4 pruned networks" in output, output
     output, status = made.script("plan.py", "--configfile", "study.yaml")
     assert status == 0, output
+
+
+def test_a_crate_has_the_code_that_builds_the_networks(made, tmp_path):
+    crate = tmp_path / "study.zip"
+    output, status = made.script("verify.py", "results/tiny", "--export", crate)
+    assert status == 0, output
+    with zipfile.ZipFile(crate) as archive:
+        assert archive.read("builders/nets.py") == (made / "nets.py").read_bytes()
+        assert archive.read("builders/parts.py") == (made / "parts.py").read_bytes()
 
 
 def test_the_report_says_which_network_was_given_and_by_what_file(made):

@@ -1,7 +1,7 @@
 """A finished study as an RO-Crate (https://w3id.org/ro/crate/1.1), which archives take.
 
-It holds what is small - report, figures, tables, verdicts, metrics, settings, environment - and of
-the images and networks their hashes and manifests.
+It holds what is small - report, figures, tables, verdicts, metrics, settings, environment, the code
+that builds networks of the user's own - and of the images and networks their hashes and manifests.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from rocrate.rocrate import ROCrate
 from sparsecnn.artifacts import Manifest, read_manifest
 from sparsecnn.errors import UserError
 from sparsecnn.study import layout
+from sparsecnn.study.own_networks import own_files
 
 _METADATA = "ro-crate-metadata.json"
 _FORMATS = {
@@ -28,6 +29,7 @@ _FORMATS = {
     ".html": "text/html",
     ".json": "application/json",
     ".md": "text/markdown",
+    ".py": "text/x-python",
     ".png": "image/png",
     ".svg": "image/svg+xml",
     ".yaml": "application/yaml",
@@ -59,6 +61,7 @@ def export_crate(folder: Path, provenance: Manifest, project: Path, target: Path
         if (project / "requirements.lock").exists():
             files["requirements.lock"] = project / "requirements.lock"
         files |= {path.relative_to(folder).as_posix(): path for path in _small_files(folder)}
+        files |= {f"builders/{name}": path for name, path in own_files(config).items()}
         try:
             _write(files, provenance, _revision(project), target)
         except OSError as error:

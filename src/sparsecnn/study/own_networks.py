@@ -20,7 +20,8 @@ def code_of(model: str, config: Mapping[str, Any]) -> tuple[list[str], list[Path
     Of a package, whose version is its user's affair, neither. Raises `UserError` if a file is not
     there.
     """
-    builder = config["models"][model]["builder"]
+    # A study that was made before there were such has no such key.
+    builder = config["models"][model].get("builder")
     if builder is None:
         return [module_of("model", model)], []
     file = builder_file(builder)
@@ -37,6 +38,18 @@ def code_problems(config: Mapping[str, Any]) -> list[str]:
         except UserError as error:
             lines.append(str(error))
     return lines
+
+
+def own_files(config: Mapping[str, Any]) -> dict[str, Path]:
+    """Each file of the user's own that builds a network, or that such a file imports beside it.
+
+    By its path from the builder's folder. Raises `UserError` if one is not there, or is no Python.
+    """
+    files: dict[str, Path] = {}
+    for model in config["models"]:
+        for file in code_of(model, config)[1]:
+            files |= {name: file.parent / name for name in own_code(file)}
+    return files
 
 
 def weights_problems(config: Mapping[str, Any]) -> list[str]:
