@@ -55,8 +55,6 @@ from sparsecnn.report.layer_charts import (
 from sparsecnn.study.config import DENSE
 
 _LEGEND = {"series": "markers"}
-_DASHES = ([1, 0], [6, 3], [2, 3], [6, 3, 2, 3], [10, 3], [1, 2], [10, 3, 2, 3])
-"""Of lines of different kinds; of more kinds the first again."""
 
 
 def study_charts(
@@ -162,8 +160,8 @@ def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatCh
 def patterns_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatChart | None:
     """Accuracy against kept weights, one panel per network at the largest budget.
 
-    Colours tell what is pruned alike but for the pattern, markers and dashes the kind of pattern;
-    a line joins what differs in sparsity alone. None if the study is no sweep of patterns.
+    Colours tell what is pruned alike but for the pattern, markers the kind of pattern. Lines join
+    what differs in sparsity alone, dashed of N:M. None if the study is no sweep of patterns.
     """
     if not is_sweep(results):
         return None
@@ -174,22 +172,23 @@ def patterns_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatCh
     y = accuracy_axis((ends[0], min(max(ends[1], *baselines.values()) + 1, 100)))
     across = alt.Axis(title=_("weights kept (% of the pruned layers)"))
     x = alt.X("kept:Q", scale=alt.Scale(zero=False, padding=12), axis=across)
-    key = legend(forms, symbolStrokeColor=INK, symbolFillColor="transparent", symbolDash=[1, 0])
+    key = legend(forms, symbolStrokeColor=INK, symbolFillColor="transparent")
     shape = alt.Scale(domain=forms, range=["circle", *SHAPES])
-    dash = alt.Scale(domain=forms, range=list(_DASHES))
     words = {"series": _("method"), "pattern": _("pattern"), "kept": _("weights kept (%)")}
     words |= {"variant": _("variant")}
 
     def layers(own: pd.DataFrame) -> list[alt.Chart]:
         base = over(own).encode(x=x).transform_filter(chosen()).transform_filter(chosen("kind"))
         whiskers = base.mark_rule(strokeWidth=1, opacity=0.4, clip=True)
-        line = base.mark_line(strokeWidth=1.4, opacity=0.8, clip=True, aria=False)
-        dashed = alt.StrokeDash("kind:N", scale=dash, legend=key)
+        line = base.encode(y=y, stroke=strokes(looks), detail="kind:N")
+        thin: dict[str, Any] = {"strokeWidth": 1.4, "opacity": 0.8, "clip": True, "aria": False}
+        of_nm, free = "indexof(datum.kind, ':') > 0", "indexof(datum.kind, ':') < 0"
         marks = markers(base.encode(y=y), looks, size=45)
         return [
             *rule_at(baselines[own["model"].iloc[0]], "y", DENSE),
             whiskers.encode(y=alt.Y("low:Q"), y2="high:Q", stroke=strokes(looks)),
-            line.encode(y=y, stroke=strokes(looks), strokeDash=dashed),
+            line.transform_filter(free).mark_line(**thin),
+            line.transform_filter(of_nm).mark_line(strokeDash=[4, 3], **thin),
             marks.encode(
                 fill=alt.value("transparent"),
                 shape=alt.Shape("kind:N", scale=shape, legend=key),
