@@ -12,7 +12,7 @@ TEMPLATES = sorted(
     f"markdown/{path.name}"
     for path in Path(workflow.basedir, "report", "markdown").glob("*.j2")
 )
-FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
+FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets", "patterns"]
 FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
 
 

@@ -26,7 +26,7 @@ from sparsecnn.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = read_reference(ROOT / "report" / "reference-study.csv")
-FIGURES = ("accuracy", "drop", "layer_error", "ablation", "budgets")
+FIGURES = ("accuracy", "drop", "layer_error", "ablation", "budgets", "patterns")
 DIAGNOSTIC_FIGURES = ("quadratic_model", "accumulation")
 GOLDEN = {
     "en": Path(__file__).parent / "golden" / "report.md",
@@ -250,6 +250,49 @@ def ablation_results(
     """The table of those metrics."""
     values = ablation_values(config, seeds, regimes)
     return results(seeds, regimes, tuple(config["variants"]), values)
+
+
+SWEEP = {"2:4": 0.5, "1:4": 0.25, "4:8": 0.5, "50%": 0.5, "75%": 0.25, "90%": 0.1}
+"""Patterns, and what each keeps."""
+COSTLY = {"magnitude": 12.0, "sparsegpt": 0.7}
+"""What a pattern of half the weights costs a serial network, in points, if it is N:M."""
+
+
+def sweep_config(patterns: Sequence[str] = tuple(SWEEP)) -> dict[str, Any]:
+    """The completed configuration of two methods, each with these patterns."""
+    variants = {
+        f"{method}_{pattern.replace(':', '_').replace('%', '')}": {
+            "method": method,
+            "pattern": pattern,
+        }
+        for method in COSTLY
+        for pattern in patterns
+    }
+    schema = yaml.safe_load((ROOT / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+    models = {model: {"width": 0.25} for model in FRAGILITY}
+    return complete_config({"models": models, "regimes": BUDGETS, "variants": variants}, schema)
+
+
+def sweep_values(config: Mapping[str, Any], seeds: Sequence[int] = (0,)) -> list[Any]:
+    """metrics.json of every network of that configuration."""
+    values = []
+    for (regime, training), seed in product(BUDGETS.items(), seeds):
+        for model, epochs in budgets(training).items():
+            dense = TOP1[regime, model][0] + 0.1 * seed
+            values.append(metric(model, epochs, seed, "dense", dense))
+            for name, own in config["variants"].items():
+                kept, method = SWEEP[own["pattern"]], own["method"]
+                lost = COSTLY[method] * FRAGILITY[model] * (0.5 / kept) ** 2
+                lost *= (1 if ":" in own["pattern"] else 0.8) + 0.01 * seed
+                top1 = round(max(dense - lost, 10), 2)
+                other = {"pattern": own["pattern"], "sparsity_pruned_layers": 1 - kept}
+                values.append(metric(model, epochs, seed, name, top1, method=method, **other))
+    return values
+
+
+def sweep_results(config: Mapping[str, Any], seeds: Sequence[int] = (0,)) -> Results:
+    """The table of those metrics."""
+    return results(seeds, BUDGETS, tuple(config["variants"]), sweep_values(config, seeds))
 
 
 def diagnosis(model: str, epochs: int, seed: int, variants: Sequence[str]) -> dict[str, Any]:

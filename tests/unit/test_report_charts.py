@@ -22,6 +22,8 @@ from study_example import (
     diagnostics,
     metrics,
     results,
+    sweep_config,
+    sweep_results,
     values_of,
     with_top1,
 )
@@ -29,6 +31,7 @@ from test_analysis_curves import EPOCHS, curve
 from vl_convert import get_vegalite_versions, vegalite_to_svg
 
 from sparsecnn.analysis.ablation import FEW, columns, ingredients
+from sparsecnn.analysis.patterns import is_sweep
 from sparsecnn.analysis.results import Cell, read_results
 from sparsecnn.analysis.tables import write_csv
 from sparsecnn.report.chart_parts import COLOURS, SHAPES, look_of, on_page, picture
@@ -37,6 +40,7 @@ from sparsecnn.report.charts import (
     accuracy_chart,
     budgets_chart,
     drop_chart,
+    patterns_chart,
     study_charts,
 )
 from sparsecnn.report.labels import column_label, ingredient_label
@@ -49,6 +53,7 @@ from sparsecnn.report.layer_charts import (
 
 CONFIG = ablation_config()
 WIDE = ablation_results(CONFIG)
+SWEEP = sweep_config()
 ONE = results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",))
 SMALL = results(
     (0, 1, 2), {"fully_trained": {"vgg16": 5, "resnet18": 5}}, ("magnitude", "sparsegpt")
@@ -61,6 +66,7 @@ STUDIES = {
     "fourteen": results(seeds=tuple(range(14))),
     "curve": curve(),
     "ablation": WIDE,
+    "patterns": sweep_results(SWEEP, (0, 1)),
 }
 
 
@@ -74,13 +80,14 @@ def layer_errors(table, errors, layers="abcdefg"):
 
 
 def charts_of(table):
-    """Every chart of a study, by name."""
+    """Every chart of a study that shows something, by name."""
     errors = layer_errors(table, (np.nan, 0.01, 0.0, 0.002))
     rows = []
-    for row in ingredients(CONFIG):
+    for row in ingredients(SWEEP if is_sweep(table) else CONFIG):
         own = {column: v for column, v in row.variants.items() if v in table.variants}
         rows += [replace(row, variants=own)] if own else []
-    return study_charts(table, errors, rows, diagnostics(table, table.variants[:2]))
+    charts = study_charts(table, errors, rows, diagnostics(table, table.variants[:2]))
+    return {name: chart for name, chart in charts.items() if chart is not None}
 
 
 def panels_of(chart):
@@ -101,12 +108,13 @@ def points_of(chart):
 
 
 def legend_of(chart):
-    """Colour, filling and shape of each series."""
+    """Colour, filling and shape of each series, as far as it has its own."""
     spec, looks = chart if isinstance(chart, dict) else chart.to_dict(), {}
     for panel in spec["concat"]:
         for layer in panel["layer"]:
             if layer.get("name", "").startswith("markers"):
-                scales = [layer["encoding"][c]["scale"] for c in ("stroke", "fill", "shape")]
+                channels = [layer["encoding"][c] for c in ("stroke", "fill", "shape")]
+                scales = [c["scale"] for c in channels if c.get("field") == "series"]
                 ranges = zip(*(scale["range"] for scale in scales), strict=True)
                 looks |= dict(zip(scales[0]["domain"], ranges, strict=True))
                 assert all(scale["domain"] == scales[0]["domain"] for scale in scales)
@@ -186,6 +194,8 @@ def test_means_and_whiskers_are_the_estimates_or_with_two_seeds_the_seeds(draw, 
         ("layer_error", 1, ["folder", "depth"], "value", np.log),
         ("accumulation", 1, ["folder", "depth", "error"], "value", np.log),
         ("budgets", 0, ["folder"], "epochs", np.log),
+        ("patterns", 0, ["folder"], "kept", float),
+        ("patterns", 1, ["folder"], "value", float),
         ("quadratic_model", 0, ["folder"], "measured", symlog(0.1)),
         ("quadratic_model", 1, ["folder"], "predicted", symlog(0.1)),
     ],
@@ -341,6 +351,59 @@ def test_the_figure_of_an_ablation_has_room_for_every_whisker():
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
+def test_a_sweep_shows_every_pattern_by_method_and_what_it_keeps(seeds):
+    table = sweep_results(SWEEP, seeds)
+    chart = patterns_chart(table, ingredients(SWEEP))
+    assert list(legend_of(chart)) == ["magnitude", "sparsegpt"]
+    markers = chart.to_dict()["concat"][0]["layer"][-1]["encoding"]
+    assert markers["shape"]["scale"]["domain"] == ["unstructured", "N:4", "N:8"]
+    for (title, points), model in zip(panels_of(chart).items(), table.models, strict=True):
+        cell = Cell("fully_trained", model)
+        assert title == f"{model}, {table.epochs(cell)} epochs"
+        assert {p["variant"] for p in points} == set(table.variants)
+        assert len(points) == len(table.variants) == 12
+        for point in points:
+            own = table.of(cell, point["variant"])
+            assert point["kept"] == round(100 * (1 - own["sparsity_pruned_layers"].iloc[0]), 2)
+            assert (point["series"], point["pattern"]) == (
+                own["method"].iloc[0],
+                own["pattern"].iloc[0],
+            )
+            assert [point[f"seed {s}"] for s in seeds] == own["top1"].tolist()
+            form = "unstructured" if "%" in point["pattern"] else "N" + point["pattern"][1:]
+            assert point["kind"] == form
+
+
+def test_a_panel_of_a_sweep_has_its_dense_network_as_a_line():
+    table = sweep_results(SWEEP)
+    spec = patterns_chart(table, ingredients(SWEEP)).to_dict()
+    lines = {
+        panel["title"].split(",")[0]: row["value"]
+        for panel in spec["concat"]
+        for layer in panel["layer"]
+        for row in spec["datasets"][layer.get("data", spec.get("data"))["name"]]
+        if "is" in row
+    }
+    assert lines == {c.model: t for c, t in table.baselines.items() if c.regime == "fully_trained"}
+
+
+def test_other_figures_of_a_sweep_show_one_pattern_in_the_colours_of_the_methods():
+    table = sweep_results(SWEEP)
+    colours = [
+        stroke for (stroke,) in legend_of(patterns_chart(table, ingredients(SWEEP))).values()
+    ]
+    looks = legend_of(drop_chart(table))
+    assert list(looks) == ["magnitude_2_4", "sparsegpt_2_4"]
+    assert [stroke for stroke, *_ in looks.values()] == colours
+
+
+def test_without_several_patterns_there_is_no_chart_of_them():
+    assert patterns_chart(WIDE, ingredients(CONFIG)) is None
+    few = sweep_config(("2:4", "75%"))
+    assert patterns_chart(sweep_results(few), ingredients(few)) is None
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
 def test_a_curve_shows_every_budget_seed_and_band(seeds):
     table = curve(seeds)
     panels = panels_of(budgets_chart(table))
@@ -489,6 +552,7 @@ def titles(node):
 def test_charts_speak_the_language_of_their_page():
     def drawn():
         charts = [*charts_of(table).values(), ablation_chart(WIDE, ingredients(CONFIG))]
+        charts.append(patterns_chart(sweep_results(SWEEP, (0, 1)), ingredients(SWEEP)))
         return [on_page(chart) for chart in charts]
 
     table = results(seeds=(0, 1))

@@ -23,6 +23,9 @@ from study_example import (
     published_results,
     report,
     results,
+    sweep_config,
+    sweep_results,
+    sweep_values,
 )
 
 from sparsecnn.report.language import NAMES, gettext, ngettext, speaking
@@ -160,6 +163,9 @@ def studies():
     chance = [value | {"top1": 10.0 + 0.01 * value["seed"]} for value in metrics()]
     yield "at chance", {"table": results(values=chance)}
     yield "an ablation", {"table": full, "values": values, "settings": settings}
+    config = sweep_config()
+    swept, values = sweep_results(config, (0, 1)), sweep_values(config, (0, 1))
+    yield "a sweep of patterns", {"table": swept, "values": values, "settings": config}
     many = curve()
     yield "a curve", {"table": many, "measured": diagnostics(many)}
 

@@ -280,6 +280,8 @@ def test_layers_left_dense_are_listed_once_per_network():
         {"model": "m", "layers": "`x`, `y`", "variants": "a, b"},
         {"model": "m", "layers": "`x`", "variants": "c"},
     ]
+    alike = [network for network in networks if network["variant"] != "c"]
+    assert left_dense(alike) == [{"model": "m", "layers": "`x`, `y`", "variants": ""}]
 
 
 def test_an_unknown_name_in_the_template_is_an_error():

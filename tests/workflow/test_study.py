@@ -99,7 +99,7 @@ def test_the_report_is_whole(finished):
     report = (finished / "results/tiny/report/report.md").read_text()
     assert not re.search(r"\{\{|\{%|\bNone\b|\binf\b|\bnan\b", report)
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", report)
-    # The figures of ablations and of budgets are for studies of many variants and of many budgets.
+    # Figures of ablations, budgets and patterns are for studies that have many of these.
     assert len(links) == 5
     for link in links:
         svg = (finished / "results/tiny/report" / link).read_text()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sparsecnn.analysis.comparisons import Term, drop_terms, gain_terms, p_value_of, weigh
+from sparsecnn.analysis.patterns import is_sweep, with_first_pattern
 from sparsecnn.analysis.reference import LAYOUT, SOLVER
 from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.analysis.statistics import Estimate, holm
@@ -19,7 +20,7 @@ from sparsecnn.study.config import variant_settings
 
 FEW = 7
 """Up to so many variants, each has a column and a colour of its own in every table and figure. A
-study of more is reported as an ablation, and other figures show its first `FEW` variants."""
+study of more is reported as an ablation or as a sweep of patterns, and other figures show `FEW`."""
 
 PLAIN = "sparsegpt"
 """Method whose row without options the others are compared with."""
@@ -44,14 +45,23 @@ class Ingredient:
     variants: dict[Column, str]
 
 
-def is_ablation(results: Results) -> bool:
+def has_many(results: Results) -> bool:
     """Whether the study has too many variants for a column and a colour each."""
     return len(results.variants) > FEW
 
 
+def is_ablation(results: Results) -> bool:
+    """Whether these many variants are ingredients of pruning, and not one at many sparsities."""
+    return has_many(results) and not is_sweep(results)
+
+
 def shown(results: Results) -> list[str]:
-    """The variants that figures with a colour per variant show: all, or the first `FEW`."""
-    return results.variants[:FEW]
+    """The variants that figures with a colour per variant show: all, or `FEW`.
+
+    Of many these are the first or, in a sweep, the first with the pattern that comes first.
+    """
+    few = has_many(results) and is_sweep(results)
+    return (with_first_pattern(results) if few else results.variants)[:FEW]
 
 
 def ingredients(config: Mapping[str, Any]) -> list[Ingredient]:
@@ -126,6 +136,11 @@ def gains(results: Results, rows: Sequence[Ingredient], base: Ingredient) -> pd.
         for column, variant in row.variants.items()
         if column in base.variants
     }
+    return gains_of(results, pairs)
+
+
+def gains_of(results: Results, pairs: Mapping[str, str]) -> pd.DataFrame:
+    """What variants gain over others, each over its own: a table as that of `gains`."""
     found = pd.DataFrame(
         [mean_gain(results, *pair) for pair in pairs.items()], index=list(pairs)
     ).reindex(columns=["value", "low", "high"])

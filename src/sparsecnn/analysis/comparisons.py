@@ -122,15 +122,18 @@ def deciding(outcomes: Sequence[Outcome]) -> Outcome:
     return min(outcomes, key=lambda outcome: outcome.estimate.low)
 
 
-def winner(results: Results, cell: Cell, confidence: float = 0.95) -> str | None:
+def winner(
+    results: Results, cell: Cell, variants: Sequence[str] | None = None, confidence: float = 0.95
+) -> str | None:
     """The pruned variant that is ahead of every other one beyond doubt, if there is one.
 
     Each difference to the best must have an interval above 0, corrected for the number of
-    variants that the best was chosen among.
+    variants that the best was chosen among: all of the study, or `variants`.
     """
-    if len(results.variants) < 2:
+    among = results.variants if variants is None else variants
+    if len(among) < 2:
         return None
-    means = {variant: results.of(cell, variant)["top1"].mean() for variant in results.variants}
+    means = {variant: results.of(cell, variant)["top1"].mean() for variant in among}
     best, *others = sorted(means, key=lambda variant: means[variant], reverse=True)
     corrected = 1 - (1 - confidence) / len(others)
     ahead = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparsecnn.analysis.ablation import PLAIN, is_ablation
+from sparsecnn.analysis.ablation import PLAIN, has_many
 from sparsecnn.analysis.claims import CLAIMS, Claim, NotTestableError
 from sparsecnn.analysis.comparisons import (
     INCONCLUSIVE,
@@ -63,7 +63,7 @@ def _judge_solvers(results: Results) -> dict[str, list[Record]]:
         results.frame["method"].isin([PLAIN, SOLVER]) & ~results.frame["bn_recalibrated"]
     ]
     solvers = list(own["variant"].unique())
-    if len(solvers) < 2 or is_ablation(results):
+    if len(solvers) < 2 or has_many(results):
         return {}
     claims = [claim for claim in CLAIMS if claim.explains is None]
     return {

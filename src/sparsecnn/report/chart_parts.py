@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 from vl_convert import svg_to_png, vegalite_to_svg
 
+from sparsecnn.analysis.ablation import shown
 from sparsecnn.analysis.results import Results
 from sparsecnn.report.language import gettext as _
 from sparsecnn.study.config import DENSE
@@ -168,10 +169,14 @@ def pixels(text: str) -> int:
 
 
 def look_of(results: Results, variant: str) -> Look:
-    """The colour and the marker of a variant, the same in all figures of a study."""
+    """The colour and the marker of a variant, the same in all figures of a study.
+
+    Those that figures show come first, so that their colours are the first ones.
+    """
     if variant == DENSE:
         return Look(DENSE, INK, "circle")
-    lap, index = divmod(results.variants.index(variant), len(COLOURS))
+    order = list(dict.fromkeys([*shown(results), *results.variants]))
+    lap, index = divmod(order.index(variant), len(COLOURS))
     return Look(variant, COLOURS[index], SHAPES[(index + lap) % len(SHAPES)])
 
 

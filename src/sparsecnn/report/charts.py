@@ -14,12 +14,14 @@ import pandas as pd
 
 from sparsecnn.analysis.ablation import Column, Ingredient, columns, largest_budget, shown
 from sparsecnn.analysis.curves import extremes
+from sparsecnn.analysis.patterns import is_sweep, kept, kind_of, kinds, patterns_of
 from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.report.chart_parts import (
     COLOURS,
     INK,
     NETWORK,
     PAPER,
+    SHAPES,
     Grid,
     Look,
     accuracy_axis,
@@ -27,6 +29,7 @@ from sparsecnn.report.chart_parts import (
     drop_axis,
     fills,
     folders,
+    legend,
     look_of,
     markers,
     over,
@@ -36,7 +39,13 @@ from sparsecnn.report.chart_parts import (
     strokes,
     tooltips,
 )
-from sparsecnn.report.labels import column_label, epochs_label, ingredient_label
+from sparsecnn.report.labels import (
+    column_label,
+    epochs_label,
+    ingredient_label,
+    kind_label,
+    series_labels,
+)
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.layer_charts import (
     accumulation_chart,
@@ -65,6 +74,7 @@ def study_charts(
         "drop": drop_chart(ends),
         "layer_error": layer_error_chart(ends, errors),
         "ablation": ablation_chart(ends, rows),
+        "patterns": patterns_chart(ends, rows),
     }
     if diagnostics is not None:
         charts["quadratic_model"] = quadratic_model_chart(ends, diagnostics)
@@ -149,6 +159,72 @@ def ablation_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatCh
 
     grid = Grid(most=len(results.models), narrowest=270, height=len(rows) * row, beside=20)
     return paneled(points, layers, grid, _LEGEND)
+
+
+def patterns_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatChart | None:
+    """Accuracy against kept weights, one panel per network at the largest budget.
+
+    Colours tell what is pruned alike but for the pattern, markers the kind of pattern. Lines join
+    what differs in sparsity alone, dashed of N:M. None if the study is no sweep of patterns.
+    """
+    if not is_sweep(results):
+        return None
+    points = _of_patterns(results, rows)
+    names, forms = list(dict.fromkeys(points["series"])), list(map(kind_label, kinds(results)))
+    looks = [Look(name, COLOURS[i % len(COLOURS)], "circle") for i, name in enumerate(names)]
+    ends, baselines = _limits(points, 0, 100), _baselines(results)
+    y = accuracy_axis((ends[0], min(max(ends[1], *baselines.values()) + 1, 100)))
+    across = alt.Axis(title=_("weights kept (% of the pruned layers)"))
+    x = alt.X("kept:Q", scale=alt.Scale(zero=False, padding=12), axis=across)
+    key = legend(forms, symbolStrokeColor=INK, symbolFillColor="transparent")
+    shape = alt.Scale(domain=forms, range=["circle", *SHAPES])
+    words = {"series": _("method"), "pattern": _("pattern"), "kept": _("weights kept (%)")}
+    words |= {"variant": _("variant")}
+
+    def layers(own: pd.DataFrame) -> list[alt.Chart]:
+        base = over(own).encode(x=x).transform_filter(chosen()).transform_filter(chosen("kind"))
+        whiskers = base.mark_rule(strokeWidth=1, opacity=0.4, clip=True)
+        line = base.encode(y=y, stroke=strokes(looks), detail="kind:N")
+        thin: dict[str, Any] = {"strokeWidth": 1.4, "opacity": 0.8, "clip": True, "aria": False}
+        of_nm, free = "indexof(datum.kind, ':') > 0", "indexof(datum.kind, ':') < 0"
+        marks = markers(base.encode(y=y), looks, size=45)
+        return [
+            *rule_at(baselines[own["model"].iloc[0]], "y", DENSE),
+            whiskers.encode(y=alt.Y("low:Q"), y2="high:Q", stroke=strokes(looks)),
+            line.transform_filter(free).mark_line(**thin),
+            line.transform_filter(of_nm).mark_line(strokeDash=[4, 3], **thin),
+            marks.encode(
+                fill=alt.value("transparent"),
+                shape=alt.Shape("kind:N", scale=shape, legend=key),
+                tooltip=tooltips(own, **words),
+            ),
+        ]
+
+    grid = Grid(most=len(results.models), narrowest=290, height=300, widest=420)
+    return paneled(points, layers, grid, {"series": "markers", "kind": "markers"})
+
+
+def _of_patterns(results: Results, rows: Sequence[Ingredient]) -> pd.DataFrame:
+    """A point for the mean accuracy of every variant at the largest budget, and what it keeps."""
+    series, patterns, share = series_labels(rows), patterns_of(results), kept(results)
+    means = _means(results, "top1", list(series))
+    means = means[means["regime"] == results.regimes[-1]]
+    variants = means["variant"].astype(str)
+    pattern = variants.map(patterns)
+    networks = zip(means["model"], means["variant"], strict=True)
+    return means.assign(
+        series=variants.map(series),
+        pattern=pattern,
+        kind=pattern.map(kind_of).map(kind_label),
+        kept=[round(share[network], 2) for network in networks],
+        panel=_titles(means, ", "),
+    )
+
+
+def _baselines(results: Results) -> dict[str, float]:
+    """Accuracy of every dense network at the largest budget, in percent."""
+    largest = results.regimes[-1]
+    return {c.model: top1 for c, top1 in results.baselines.items() if c.regime == largest}
 
 
 def _of_ingredients(

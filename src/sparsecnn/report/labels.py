@@ -1,9 +1,10 @@
 """What rows, columns and comparisons are called, in the present language."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sparsecnn.analysis.ablation import PLAIN, Column, Ingredient
+from sparsecnn.analysis.ablation import PLAIN, Column, Ingredient, columns
 from sparsecnn.analysis.results import Cell
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.language import ngettext
@@ -12,6 +13,27 @@ from sparsecnn.report.language import ngettext
 def ingredient_label(row: Ingredient) -> str:
     """The method, and its options that differ from the study's defaults."""
     return row.method + "".join(_options(row.options))
+
+
+def method_label(row: Ingredient) -> str:
+    """The method and its options, but for the pattern."""
+    options = {key: value for key, value in row.options.items() if key != "pattern"}
+    return ingredient_label(replace(row, options=options))
+
+
+def series_labels(rows: Sequence[Ingredient]) -> dict[str, str]:
+    """By variant what it is but for the pattern; groups and batch norm only if some differ."""
+    several = len(columns(rows)) > 1
+    return {
+        variant: method_label(row) + (f" ({column_label(column)})" if several else "")
+        for row in rows
+        for column, variant in row.variants.items()
+    }
+
+
+def kind_label(kind: str) -> str:
+    """What patterns of this kind (`analysis.patterns.kind_of`) are called."""
+    return {"%": _("unstructured"), "% per row": _("unstructured, per row")}.get(kind, kind)
 
 
 def column_label(column: Column) -> str:

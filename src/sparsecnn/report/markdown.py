@@ -14,19 +14,22 @@ from sparsecnn.analysis.ablation import (
     PLAIN,
     Ingredient,
     corrections,
+    has_many,
     ingredients,
     is_ablation,
     largest_budget,
     plain_row,
+    shown,
 )
 from sparsecnn.analysis.comparisons import at_chance
 from sparsecnn.analysis.curves import extremes, is_curve
+from sparsecnn.analysis.patterns import is_sweep, patterns_of
 from sparsecnn.analysis.reference import differences, imitations, shared_methods
 from sparsecnn.analysis.results import Results
 from sparsecnn.report import sentences, tables
 from sparsecnn.report.claims import told, verdicts
 from sparsecnn.report.diagnostic_tables import diagnostics_context
-from sparsecnn.report.labels import ingredient_label
+from sparsecnn.report.labels import ingredient_label, series_labels
 from sparsecnn.report.language import gettext, ngettext
 from sparsecnn.report.text import anchor, escaped
 from sparsecnn.study.config import DENSE, budgets
@@ -74,7 +77,7 @@ def report_context(
         Values of claims.json, provenance.json and dataset.json.
     figures
         Link of each figure from the report, by name (`accuracy`, `drop`, `layer_error`,
-        `ablation`, `budgets`; with diagnostics `quadratic_model` and `accumulation`).
+        `ablation`, `budgets`, `patterns`; with diagnostics `quadratic_model` and `accumulation`).
     config
         The whole validated configuration.
     name
@@ -85,6 +88,7 @@ def report_context(
         Of the study; None if it measures accuracy alone.
     """
     rows = ingredients(config)
+    sweep = _sweep(results, rows) if is_sweep(results) else None
     own_solvers = claims["solvers"]
     return {
         "results": results,
@@ -99,7 +103,7 @@ def report_context(
         "solvers_table": tables.solvers_table(own_solvers) if own_solvers else None,
         "provenance": provenance,
         "figures": figures,
-        "answer": sentences.answer(results),
+        "answer": sweep["answer"] if sweep else sentences.answer(results),
         "verdicts": verdicts(claims["claims"]),
         "at_chance": at_chance(results),
         "left_dense": left_dense(provenance["networks"]),
@@ -118,6 +122,8 @@ def report_context(
         "claims_table": tables.claims_table(claims["claims"]),
         "reference_table": tables.reference_table(results, reference),
         "imitations": imitations(results, shared_methods(results, reference)),
+        "many": has_many(results),
+        "sweep": sweep,
         "ablation": _ablation(results, rows) if is_ablation(results) else None,
         "curve_table": tables.curve_table(results) if is_curve(results) else None,
         "ends": extremes(results).regimes,
@@ -143,6 +149,22 @@ def _ablation(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
     }
 
 
+def _sweep(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
+    """What is said of a study of several patterns; `costs` and `divergence` can be None."""
+    series, patterns = series_labels(rows), patterns_of(results)
+    return {
+        "regime": results.regimes[-1],
+        "unstructured": any("%" in pattern for pattern in patterns.values()),
+        "cells": largest_budget(results),
+        "answer": sentences.patterns_answer(results, series),
+        "table": tables.patterns_table(results, series),
+        "by_network": tables.patterns_by_network(results, series),
+        "divergence": tables.patterns_divergence(results, series),
+        "costs": tables.pattern_costs_table(results, series),
+        "shown": patterns[shown(results)[0]],
+    }
+
+
 def _corrected(results: Results) -> dict[str, str | None]:
     """What the faults of the reference's solver cost, where the study imitates it."""
     steps = corrections(results)
@@ -158,13 +180,17 @@ def relative_links(figures: Sequence[Path], report: Path) -> dict[str, str]:
 
 
 def left_dense(networks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Layers that pruning left dense: model, variants and layers, equal ones together."""
+    """Layers that pruning left dense: model, variants and layers, equal ones together.
+
+    `variants` is empty where it is all of them.
+    """
+    pruned = {network["variant"]: None for network in networks if network["variant"] != DENSE}
     found: dict[tuple[str, str], dict[str, None]] = {}
     for network in networks:
         layers = ", ".join(f"`{layer}`" for layer in network["dense_layers"])
         if layers and network["variant"] != DENSE:
             found.setdefault((network["model"], layers), {})[network["variant"]] = None
     return [
-        {"model": model, "layers": layers, "variants": ", ".join(variants)}
-        for (model, layers), variants in found.items()
+        {"model": model, "layers": layers, "variants": ", ".join(own) if own != pruned else ""}
+        for (model, layers), own in found.items()
     ]

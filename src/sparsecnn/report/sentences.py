@@ -8,6 +8,7 @@ import yaml
 
 from sparsecnn.analysis.ablation import PLAIN, largest_budget, mean_drop
 from sparsecnn.analysis.comparisons import costs
+from sparsecnn.analysis.patterns import LITTLE, kept_by, sparsest_cheap
 from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.report.labels import correction_label
 from sparsecnn.report.language import gettext as _
@@ -48,6 +49,37 @@ def answer(results: Results) -> str:
         worst_of_least=_worst(kindest),
         worst_of_most=_worst(harshest),
     )
+
+
+def patterns_answer(results: Results, series: Mapping[str, str]) -> str:
+    """How few weights each method keeps for at most `LITTLE` points of accuracy."""
+    networks, found = len(largest_budget(results)), sparsest_cheap(results, series)
+    points = f"{LITTLE:g}"
+    words = _("{share} % with `{name}` ({patterns})")
+    cheap = [
+        words.format(
+            name=name, share=f"{100 * kept_by(patterns[0]):g}", patterns=", ".join(patterns)
+        )
+        for name, patterns in found.items()
+        if patterns
+    ]
+    dear = [f"`{name}`" for name, patterns in found.items() if not patterns]
+    keep = (
+        _(
+            "The sparsest patterns that cost at most {points} point of accuracy without "
+            "fine-tuning (mean over {n} networks) keep of the weights in the pruned layers: "
+            "{listed}."
+        )
+        if networks > 1
+        else _(
+            "The sparsest patterns that cost at most {points} point of accuracy without "
+            "fine-tuning keep of the weights in the pruned layers: {listed}."
+        )
+    )
+    none = _("With {listed} every pattern costs more than {points} point without fine-tuning.")
+    told = [keep.format(points=points, n=networks, listed=", ".join(cheap))] if cheap else []
+    told += [none.format(points=points, listed=", ".join(dear))] if dear else []
+    return " ".join(told)
 
 
 def sparsegpt_options(config: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ from sparsecnn.analysis.ablation import (
     Ingredient,
     columns,
     gains,
-    is_ablation,
+    gains_of,
+    has_many,
     largest_budget,
     mean_drop,
     mean_gain,
@@ -20,6 +21,7 @@ from sparsecnn.analysis.ablation import (
 )
 from sparsecnn.analysis.comparisons import winner
 from sparsecnn.analysis.curves import curve_of
+from sparsecnn.analysis.patterns import by_kept, counterparts, kept, patterns_of
 from sparsecnn.analysis.reference import imitations, published_of, shared_cells, shared_methods
 from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.report.labels import (
@@ -28,6 +30,7 @@ from sparsecnn.report.labels import (
     correction_label,
     epochs_number,
     ingredient_label,
+    method_label,
 )
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.text import ABSENT, p_text, signed, signed_interval, table
@@ -43,7 +46,7 @@ def headline(results: Results) -> str:
     data = f"{results.dataset}, {results.n_test:,} test images, {seeds}"
     title = f"Top-1 accuracy in % (drop in points) on {data}"
     texts = _top1_and_drop(results)
-    if is_ablation(results):
+    if has_many(results):
         by_cell = texts.T.rename_axis(None, axis="index")
         by_cell.columns = [str(Cell(*cell)) for cell in by_cell.columns]
         by_variant = by_cell.reset_index(names=_("Variant"))
@@ -146,12 +149,54 @@ def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) 
     Means over the networks at the largest budget, in points. Bold: not zero, by Holm's p over the
     whole table.
     """
-    texts = {}
-    for gain in gains(results, rows, base).itertuples():
-        words = f"{signed(gain.value)} {signed_interval(gain.low, gain.high)}"
-        texts[gain.Index] = f"**{words}**" if gain.settled else words
+    texts = _gains(gains(results, rows, base))
     others = [row for row in rows if row != base]
     return _by_column(_("Against {base}").format(base=ingredient_label(base)), others, texts)
+
+
+def patterns_table(results: Results, series: Mapping[str, str]) -> str:
+    """Change of accuracy by every pattern (rows) and series (columns).
+
+    Means over the networks at the largest budget, in points.
+    """
+    changes = {variant: signed(-mean_drop(results, variant).value) for variant in series}
+    return _by_pattern(_("Pattern"), results, series, changes)
+
+
+def patterns_by_network(results: Results, series: Mapping[str, str]) -> list[str]:
+    """Accuracy and its change in each network, by pattern and series.
+
+    Bold is the series that is ahead of every other one at this pattern.
+    """
+    patterns, texts = patterns_of(results), _top1_and_drop(results)
+    alike = [[v for v in series if patterns[v] == pattern] for pattern in by_kept(results)]
+    blocks = []
+    for cell in largest_budget(results):
+        best = [winner(results, cell, variants) for variants in alike]
+        told = {v: f"**{text}**" if v in best else text for v, text in texts.loc[cell].items()}
+        blocks.append(_by_pattern(cell.model, results, series, told, [cell.model]))
+    return blocks
+
+
+def patterns_divergence(results: Results, series: Mapping[str, str]) -> str | None:
+    """KL divergence in nats, mean over the networks; None if it was not measured."""
+    texts = _measures(mean_measures(results)).get(_("KL (nats)"))
+    if texts is None:
+        return None
+    return _by_pattern(_("KL (nats)"), results, series, texts.to_dict())
+
+
+def pattern_costs_table(results: Results, series: Mapping[str, str]) -> str | None:
+    """Accuracy of each N:M pattern minus that of unstructured pruning which keeps as many.
+
+    Means over the networks at the largest budget, in points. Bold: not zero, by Holm's p over the
+    whole table. None without such pairs.
+    """
+    pairs = counterparts(results, series)
+    if not pairs:
+        return None
+    texts, own = _gains(gains_of(results, pairs)), {v: series[v] for v in pairs}
+    return _by_pattern(_("Pattern"), results, own, texts)
 
 
 def corrections_table(results: Results, steps: Mapping[str, str]) -> str:
@@ -170,7 +215,7 @@ def corrections_table(results: Results, steps: Mapping[str, str]) -> str:
 
 def variants_table(results: Results, rows: Sequence[Ingredient]) -> str:
     """What each variant is: method and options, pattern, groups, coverage, batch norm."""
-    labels = {variant: ingredient_label(row) for row in rows for variant in row.variants.values()}
+    labels = {variant: method_label(row) for row in rows for variant in row.variants.values()}
     first = results.frame[results.frame["variant"] != DENSE].drop_duplicates("variant")
     again = first["bn_recalibrated"].map({True: _("yes"), False: _("no")})
     columns = {
@@ -349,6 +394,15 @@ def _kept(kept: "pd.Series[float]", dense: "pd.Series[float]") -> list[str]:
     return [f"{number} ({percent % {'number': share}})" for number, share in pairs]
 
 
+def _gains(found: pd.DataFrame) -> dict[str, str]:
+    """Gain and interval of every variant; bold if it is settled."""
+    texts = {}
+    for gain in found.itertuples():
+        words = f"{signed(gain.value)} {signed_interval(gain.low, gain.high)}"
+        texts[str(gain.Index)] = f"**{words}**" if gain.settled else words
+    return texts
+
+
 def _by_column(name: str, rows: Sequence[Ingredient], texts: Mapping[str, str]) -> str:
     """A row for each ingredient: the text of its variant in each column."""
     wide = columns(rows)
@@ -356,6 +410,29 @@ def _by_column(name: str, rows: Sequence[Ingredient], texts: Mapping[str, str]) 
     frame = pd.DataFrame(lines, columns=list(map(column_label, wide)))
     frame.insert(0, name, list(map(ingredient_label, rows)))
     return table(frame)
+
+
+def _by_pattern(
+    name: str,
+    results: Results,
+    series: Mapping[str, str],
+    texts: Mapping[str, str],
+    models: Sequence[str] | None = None,
+) -> str:
+    """A row for each pattern, most kept first: the text of its variant in each series.
+
+    What is kept was measured: the mean over these variants, and over all networks or `models`.
+    """
+    patterns, share = patterns_of(results), kept(results).loc[models or results.models]
+    names = list(dict.fromkeys(series.values()))
+    lines = []
+    for pattern in by_kept(results):
+        own = {series[variant]: variant for variant in series if patterns[variant] == pattern}
+        if own:
+            mean = share[share.index.isin(own.values(), level="variant")].mean()
+            told = [texts[own[of]] if of in own else ABSENT for of in names]
+            lines.append([pattern, f"{mean:.1f}", *told])
+    return table(pd.DataFrame(lines, columns=[name, _("Kept (%)"), *names]))
 
 
 def _mean_sd(mean: str, sd: float, digits: int = 2) -> str:
