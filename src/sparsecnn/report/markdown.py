@@ -26,7 +26,7 @@ from sparsecnn.analysis.curves import extremes, is_curve
 from sparsecnn.analysis.patterns import is_sweep, patterns_of
 from sparsecnn.analysis.reference import differences, imitations, shared_methods
 from sparsecnn.analysis.results import Results
-from sparsecnn.report import sentences, tables
+from sparsecnn.report import sentences, tables, variant_tables
 from sparsecnn.report.claims import told, verdicts
 from sparsecnn.report.diagnostic_tables import diagnostics_context
 from sparsecnn.report.labels import ingredient_label, series_labels
@@ -140,12 +140,12 @@ def _ablation(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
         "few": FEW,
         "regime": "`, `".join(dict.fromkeys(cell.regime for cell in largest_budget(results))),
         "cells": largest_budget(results),
-        "table": tables.ablation_table(results, rows),
-        "by_network": tables.ablation_by_network(results, rows),
-        "divergence": tables.ablation_divergence(results, rows),
-        "measures": tables.ablation_measures(results, rows),
+        "table": variant_tables.ablation_table(results, rows),
+        "by_network": variant_tables.ablation_by_network(results, rows),
+        "divergence": variant_tables.ablation_divergence(results, rows),
+        "measures": variant_tables.ablation_measures(results, rows),
         "base": base and ingredient_label(base),
-        "gains": base and tables.gains_table(results, rows, base),
+        "gains": base and variant_tables.gains_table(results, rows, base),
     }
 
 
@@ -157,10 +157,10 @@ def _sweep(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
         "unstructured": any("%" in pattern for pattern in patterns.values()),
         "cells": largest_budget(results),
         "answer": sentences.patterns_answer(results, series),
-        "table": tables.patterns_table(results, series),
-        "by_network": tables.patterns_by_network(results, series),
-        "divergence": tables.patterns_divergence(results, series),
-        "costs": tables.pattern_costs_table(results, series),
+        "table": variant_tables.patterns_table(results, series),
+        "by_network": variant_tables.patterns_by_network(results, series),
+        "divergence": variant_tables.patterns_divergence(results, series),
+        "costs": variant_tables.pattern_costs_table(results, series),
         "shown": patterns[shown(results)[0]],
     }
 
@@ -170,7 +170,7 @@ def _corrected(results: Results) -> dict[str, str | None]:
     steps = corrections(results)
     return {
         "why": sentences.why(results, steps) if steps else None,
-        "corrections_table": tables.corrections_table(results, steps) if steps else None,
+        "corrections_table": variant_tables.corrections_table(results, steps) if steps else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""The tables of the report on accuracies and claims, as Markdown."""
+"""Tables of the report on accuracies, costs and claims, as Markdown."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,27 +9,16 @@ import pandas as pd
 
 from sparsecnn.analysis.ablation import (
     Ingredient,
-    columns,
-    gains,
-    gains_of,
     has_many,
-    largest_budget,
-    mean_drop,
-    mean_gain,
-    mean_measures,
     shown,
 )
 from sparsecnn.analysis.comparisons import winner
 from sparsecnn.analysis.curves import curve_of
-from sparsecnn.analysis.patterns import by_kept, counterparts, kept, patterns_of
 from sparsecnn.analysis.reference import imitations, published_of, shared_cells, shared_methods
 from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.report.labels import (
-    column_label,
     comparison_label,
-    correction_label,
     epochs_number,
-    ingredient_label,
     method_label,
 )
 from sparsecnn.report.language import gettext as _
@@ -45,7 +34,7 @@ def headline(results: Results) -> str:
     seeds = "one seed" if n == 1 else f"mean of {n} seeds"
     data = f"{results.dataset}, {results.n_test:,} test images, {seeds}"
     title = f"Top-1 accuracy in % (drop in points) on {data}"
-    texts = _top1_and_drop(results)
+    texts = top1_and_drop(results)
     if has_many(results):
         by_cell = texts.T.rename_axis(None, axis="index")
         by_cell.columns = [str(Cell(*cell)) for cell in by_cell.columns]
@@ -59,7 +48,7 @@ def main_table(results: Results) -> str:
 
     Bold is the variant that is ahead of every other one.
     """
-    texts = _top1_and_drop(results)
+    texts = top1_and_drop(results)
     for cell in results.cells:
         if best := winner(results, cell):
             texts.loc[cell, best] = f"**{texts.loc[cell, best]}**"
@@ -91,12 +80,12 @@ def measures_table(results: Results) -> str:
     found = results.against_dense
     means, deviations = (found.xs(one, level=1, axis="columns") for one in ("mean", "std"))
     names = [_("Regime"), _("Network"), _("Variant")]
-    return table(_measures(means, deviations).reset_index(names=names), range(3))
+    return table(measure_texts(means, deviations).reset_index(names=names), range(3))
 
 
 def curve_table(results: Results) -> str:
     """Accuracy of every dense network, and its change by pruning, by epochs."""
-    top1, lost = (_values(results, column).unstack("variant") for column in ("top1", "drop"))
+    top1, lost = (means_of(results, column).unstack("variant") for column in ("top1", "drop"))
     blocks = []
     for model in results.models:
         cells = curve_of(results, model)
@@ -109,108 +98,6 @@ def curve_table(results: Results) -> str:
         header = [model, *(epochs_number(results.epochs(cell)) for cell in cells)]
         blocks.append(table(pd.DataFrame(rows, columns=header)))
     return "\n\n".join(blocks)
-
-
-def ablation_table(results: Results, rows: Sequence[Ingredient]) -> str:
-    """Change of accuracy by every ingredient (rows), groups and batch norm (columns).
-
-    Means over the networks at the largest budget, in points.
-    """
-    changes = {variant: signed(-mean_drop(results, variant).value) for variant in results.variants}
-    return _by_column(_("Pruning"), rows, changes)
-
-
-def ablation_by_network(results: Results, rows: Sequence[Ingredient]) -> list[str]:
-    """The same for each network."""
-    changes = (-_values(results, "drop")).map(signed)
-    return [
-        _by_column(cell.model, rows, {v: changes[*cell, v] for v in results.variants})
-        for cell in largest_budget(results)
-    ]
-
-
-def ablation_divergence(results: Results, rows: Sequence[Ingredient]) -> str | None:
-    """The same of the KL divergence, in nats; None if it was not measured."""
-    texts = _measures(mean_measures(results)).get(_("KL (nats)"))
-    return None if texts is None else _by_column(_("KL (nats)"), rows, texts.to_dict())
-
-
-def ablation_measures(results: Results, rows: Sequence[Ingredient]) -> str:
-    """What is told of every variant, means over the networks, in the order of the other tables."""
-    wide = columns(rows)
-    order = [row.variants[place] for row in rows for place in wide if place in row.variants]
-    texts = _measures(mean_measures(results).loc[order])
-    return table(texts.reset_index(names=_("Variant")))
-
-
-def gains_table(results: Results, rows: Sequence[Ingredient], base: Ingredient) -> str:
-    """What every ingredient gains over `base` with the same groups and batch norm, with intervals.
-
-    Means over the networks at the largest budget, in points. Bold: not zero, by Holm's p over the
-    whole table.
-    """
-    texts = _gains(gains(results, rows, base))
-    others = [row for row in rows if row != base]
-    return _by_column(_("Against {base}").format(base=ingredient_label(base)), others, texts)
-
-
-def patterns_table(results: Results, series: Mapping[str, str]) -> str:
-    """Change of accuracy by every pattern (rows) and series (columns).
-
-    Means over the networks at the largest budget, in points.
-    """
-    changes = {variant: signed(-mean_drop(results, variant).value) for variant in series}
-    return _by_pattern(_("Pattern"), results, series, changes)
-
-
-def patterns_by_network(results: Results, series: Mapping[str, str]) -> list[str]:
-    """Accuracy and its change in each network, by pattern and series.
-
-    Bold is the series that is ahead of every other one at this pattern.
-    """
-    patterns, texts = patterns_of(results), _top1_and_drop(results)
-    alike = [[v for v in series if patterns[v] == pattern] for pattern in by_kept(results)]
-    blocks = []
-    for cell in largest_budget(results):
-        best = [winner(results, cell, variants) for variants in alike]
-        told = {v: f"**{text}**" if v in best else text for v, text in texts.loc[cell].items()}
-        blocks.append(_by_pattern(cell.model, results, series, told, [cell.model]))
-    return blocks
-
-
-def patterns_divergence(results: Results, series: Mapping[str, str]) -> str | None:
-    """KL divergence in nats, mean over the networks; None if it was not measured."""
-    texts = _measures(mean_measures(results)).get(_("KL (nats)"))
-    if texts is None:
-        return None
-    return _by_pattern(_("KL (nats)"), results, series, texts.to_dict())
-
-
-def pattern_costs_table(results: Results, series: Mapping[str, str]) -> str | None:
-    """Accuracy of each N:M pattern minus that of unstructured pruning which keeps as many.
-
-    Means over the networks at the largest budget, in points. Bold: not zero, by Holm's p over the
-    whole table. None without such pairs.
-    """
-    pairs = counterparts(results, series)
-    if not pairs:
-        return None
-    texts, own = _gains(gains_of(results, pairs)), {v: series[v] for v in pairs}
-    return _by_pattern(_("Pattern"), results, own, texts)
-
-
-def corrections_table(results: Results, steps: Mapping[str, str]) -> str:
-    """Change of accuracy with the reference's solver and with its faults put right."""
-    cells, lost = largest_budget(results), _values(results, "drop")
-    rows = []
-    for step, variant in steps.items():
-        row = [correction_label(step), *(signed(-lost[*cell, variant]) for cell in cells)]
-        row.append(signed(-mean_drop(results, variant).value))
-        gain = mean_gain(results, variant, steps["imitation"])
-        told = [signed(gain.value), signed_interval(gain.low, gain.high)]
-        rows.append([*row, *(["", ""] if step == "imitation" else told)])
-    header = [_("Solver"), *(cell.model for cell in cells), _("Mean"), _("Gain")]
-    return table(pd.DataFrame(rows, columns=[*header, _("95 % interval")]))
 
 
 def variants_table(results: Results, rows: Sequence[Ingredient]) -> str:
@@ -270,7 +157,7 @@ def reference_table(results: Results, published: pd.DataFrame) -> str | None:
     if not variants:
         return None
     imitated = imitations(results, variants)
-    texts, rows = _top1_and_drop(results), []
+    texts, rows = top1_and_drop(results), []
     for cell in shared_cells(results, published):
         theirs = published_of(published, cell)
         row = [*cell, _("reference"), theirs["epochs"].iloc[0], f"{theirs.at[DENSE, 'top1']:.2f}"]
@@ -333,10 +220,10 @@ def comparisons_table(claim: Mapping[str, Any]) -> str:
     return table(pd.DataFrame(rows, columns=[*header, _("p against the claim"), "n"]))
 
 
-def _top1_and_drop(results: Results) -> pd.DataFrame:
+def top1_and_drop(results: Results) -> pd.DataFrame:
     """``75.30 (-2.90)`` of every variant (columns; dense first: ``78.20``) by regime and model."""
-    top1 = _values(results, "top1").map("{:.2f}".format)
-    changes = (-_values(results, "drop")).map(lambda change: f" ({signed(change)})")
+    top1 = means_of(results, "top1").map("{:.2f}".format)
+    changes = (-means_of(results, "drop")).map(lambda change: f" ({signed(change)})")
     texts = top1.add(changes, fill_value="").unstack("variant")
     return texts.loc[results.cells, [DENSE, *results.variants]]
 
@@ -351,13 +238,13 @@ def _main(results: Results, texts: pd.DataFrame) -> pd.DataFrame:
     return named.reset_index(names=[_("Regime"), _("Network")])
 
 
-def _values(results: Results, column: str) -> "pd.Series[float]":
+def means_of(results: Results, column: str) -> "pd.Series[float]":
     """Means of every network's `top1` or `drop`, by regime, model and variant as plain text."""
     found = results.estimates(column)
     return found.set_index([found[name].astype(str) for name in _NETWORK])["value"]
 
 
-def _measures(means: pd.DataFrame, deviations: pd.DataFrame | None = None) -> pd.DataFrame:
+def measure_texts(means: pd.DataFrame, deviations: pd.DataFrame | None = None) -> pd.DataFrame:
     """Texts of the `MEASURES` by heading; what was measured of no network is left out."""
     headings = {
         "top1": _("Top-1 (%)"),
@@ -392,47 +279,6 @@ def _kept(kept: "pd.Series[float]", dense: "pd.Series[float]") -> list[str]:
     percent = _("%(number)s %%")
     pairs = zip(thousands, shares, strict=True)
     return [f"{number} ({percent % {'number': share}})" for number, share in pairs]
-
-
-def _gains(found: pd.DataFrame) -> dict[str, str]:
-    """Gain and interval of every variant; bold if it is settled."""
-    texts = {}
-    for gain in found.itertuples():
-        words = f"{signed(gain.value)} {signed_interval(gain.low, gain.high)}"
-        texts[str(gain.Index)] = f"**{words}**" if gain.settled else words
-    return texts
-
-
-def _by_column(name: str, rows: Sequence[Ingredient], texts: Mapping[str, str]) -> str:
-    """A row for each ingredient: the text of its variant in each column."""
-    wide = columns(rows)
-    lines = [[texts.get(row.variants.get(place, ""), ABSENT) for place in wide] for row in rows]
-    frame = pd.DataFrame(lines, columns=list(map(column_label, wide)))
-    frame.insert(0, name, list(map(ingredient_label, rows)))
-    return table(frame)
-
-
-def _by_pattern(
-    name: str,
-    results: Results,
-    series: Mapping[str, str],
-    texts: Mapping[str, str],
-    models: Sequence[str] | None = None,
-) -> str:
-    """A row for each pattern, most kept first: the text of its variant in each series.
-
-    What is kept was measured: the mean over these variants, and over all networks or `models`.
-    """
-    patterns, share = patterns_of(results), kept(results).loc[models or results.models]
-    names = list(dict.fromkeys(series.values()))
-    lines = []
-    for pattern in by_kept(results):
-        own = {series[variant]: variant for variant in series if patterns[variant] == pattern}
-        if own:
-            mean = share[share.index.isin(own.values(), level="variant")].mean()
-            told = [texts[own[of]] if of in own else ABSENT for of in names]
-            lines.append([pattern, f"{mean:.1f}", *told])
-    return table(pd.DataFrame(lines, columns=[name, _("Kept (%)"), *names]))
 
 
 def _mean_sd(mean: str, sd: float, digits: int = 2) -> str:
