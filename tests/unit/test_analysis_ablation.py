@@ -24,7 +24,8 @@ from sparsecnn.analysis.ablation import (
 )
 from sparsecnn.analysis.results import Cell, results_of
 from sparsecnn.report.labels import column_label, ingredient_label
-from sparsecnn.report.tables import ablation_table, headline
+from sparsecnn.report.tables import headline
+from sparsecnn.report.variant_tables import ablation_table
 from sparsecnn.study.config import variant_settings
 
 CONFIG = ablation_config()

@@ -87,7 +87,8 @@ def test_every_pattern_of_the_study_prunes_the_same_layers(model):
     (coverage,), (layout,) = ({own[key] for own in settings} for key in ("coverage", "layout"))
     pruned = set()
     for pattern in ("50%", "1:2", "2:4", "2:8"):  # all that is asked of a shape
-        network = resolve("model", model)(num_classes=10, **PATTERNS["models"][model])
+        width = PATTERNS["models"][model]["width"]
+        network = resolve("model", model)(num_classes=10, width=width)
         found = prune(
             network,
             [torch.rand(1, 3, 32, 32)],
