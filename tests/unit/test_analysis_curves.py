@@ -4,9 +4,8 @@ from statistics import fmean
 import pandas as pd
 from study_example import diagnostics, metric, report, results, values_of
 
-from sparsecnn.analysis.ablation import largest_budget
 from sparsecnn.analysis.curves import curve_of, extremes, is_curve
-from sparsecnn.analysis.results import Cell
+from sparsecnn.analysis.results import Cell, largest_budget
 from sparsecnn.report.charts import budgets_chart
 from sparsecnn.study.config import budgets
 

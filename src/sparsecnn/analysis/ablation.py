@@ -14,7 +14,7 @@ import pandas as pd
 from sparsecnn.analysis.comparisons import Term, drop_terms, gain_terms, p_value_of, weigh
 from sparsecnn.analysis.patterns import is_sweep, with_first_pattern
 from sparsecnn.analysis.reference import LAYOUT, SOLVER
-from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.results import Results, largest_budget
 from sparsecnn.analysis.statistics import Estimate, holm
 from sparsecnn.study.config import variant_settings
 
@@ -93,11 +93,6 @@ def columns(rows: Sequence[Ingredient]) -> list[Column]:
 def plain_row(rows: Sequence[Ingredient]) -> Ingredient | None:
     """The row of SparseGPT without options, if there is one."""
     return next((row for row in rows if row.method == PLAIN and not row.options), None)
-
-
-def largest_budget(results: Results) -> list[Cell]:
-    """The networks at the most training; given ones as they came."""
-    return list({cell.model: cell for cell in results.cells}.values())
 
 
 def mean_drop(results: Results, variant: str) -> Estimate:

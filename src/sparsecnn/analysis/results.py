@@ -255,6 +255,11 @@ class Results:
         return {key: own.set_index("seed") for key, own in groups}
 
 
+def largest_budget(results: Results) -> list[Cell]:
+    """The networks at the most training; given ones as they came."""
+    return list({cell.model: cell for cell in results.cells}.values())
+
+
 def results_of(frame: pd.DataFrame) -> Results:
     """A table with its regimes, models and variants in the order in which they come."""
     return Results(in_order(frame, "regime", "model", "variant", first=(DENSE,)))

@@ -12,10 +12,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from sparsecnn.analysis.ablation import Column, Ingredient, columns, largest_budget, shown
+from sparsecnn.analysis.ablation import Column, Ingredient, columns, shown
 from sparsecnn.analysis.curves import extremes
 from sparsecnn.analysis.patterns import is_sweep, kept, kind_of, kinds, patterns_of
-from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.results import Cell, Results, largest_budget
 from sparsecnn.report.chart_parts import (
     COLOURS,
     INK,

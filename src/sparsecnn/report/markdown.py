@@ -17,7 +17,6 @@ from sparsecnn.analysis.ablation import (
     has_many,
     ingredients,
     is_ablation,
-    largest_budget,
     plain_row,
     shown,
 )
@@ -25,7 +24,7 @@ from sparsecnn.analysis.comparisons import at_chance
 from sparsecnn.analysis.curves import extremes, is_curve
 from sparsecnn.analysis.patterns import is_sweep, patterns_of
 from sparsecnn.analysis.reference import differences, imitations, shared_methods
-from sparsecnn.analysis.results import Results
+from sparsecnn.analysis.results import Results, largest_budget
 from sparsecnn.report import sentences, tables, variant_tables
 from sparsecnn.report.claims import told, verdicts
 from sparsecnn.report.diagnostic_tables import diagnostics_context

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from sparsecnn.analysis.ablation import PLAIN, largest_budget, mean_drop
+from sparsecnn.analysis.ablation import PLAIN, mean_drop
 from sparsecnn.analysis.comparisons import costs
 from sparsecnn.analysis.patterns import LITTLE, kept_by, sparsest_cheap
-from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.results import Cell, Results, largest_budget
 from sparsecnn.report.labels import correction_label
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.text import signed

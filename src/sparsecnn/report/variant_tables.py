@@ -9,14 +9,13 @@ from sparsecnn.analysis.ablation import (
     columns,
     gains,
     gains_of,
-    largest_budget,
     mean_drop,
     mean_gain,
     mean_measures,
 )
 from sparsecnn.analysis.comparisons import winner
 from sparsecnn.analysis.patterns import by_kept, counterparts, kept, patterns_of
-from sparsecnn.analysis.results import Results
+from sparsecnn.analysis.results import Results, largest_budget
 from sparsecnn.report.labels import (
     column_label,
     correction_label,
