@@ -14,6 +14,7 @@ from sparsecnn.pruning import prune
 from sparsecnn.pruning.problem import Companions
 from sparsecnn.registry import names, resolve
 from sparsecnn.study.config import (
+    budgets,
     complete_config,
     data_label,
     diagnosed,
@@ -144,6 +145,28 @@ def test_regimes_come_from_least_to_most_trained_whatever_the_order_of_files():
         SCHEMA,
     )
     assert list(config["regimes"]) == ["under_trained", "fully_trained", "longest"]
+
+
+def test_a_model_with_weights_has_a_regime_of_its_own_which_comes_last():
+    models = {"custom_cnn": None, "vgg16": {"weights": "vgg.pt"}}
+    config = complete(models=models)
+    assert list(config["regimes"]) == ["under_trained", "fully_trained", "given"]
+    assert [list(budgets(own)) for own in config["regimes"].values()] == [
+        *[["resnet18"]] * 2,
+        ["vgg16"],
+    ]
+    assert config["regimes"]["given"] == {"recipe": "given", "vgg16": 0}
+    assert complete_config(config, SCHEMA) == config  # as a finished study's record is read
+    alone = complete(models=models | {"resnet18": None}, regimes={"under_trained": None})
+    assert alone["regimes"] == {"given": {"recipe": "given", "vgg16": 0}}
+    assert complete_config(alone, SCHEMA) == alone
+
+
+def test_arguments_of_a_builder_are_read_as_they_say():
+    said = {"depth": "20", "rate": "1e-4", "last": "true", "stem": "none", "sizes": ["3", "5x"]}
+    models = {"mine": {"builder": "a:b", "arguments": said, "weights": "a.pt"}}
+    read = complete(models=models)["models"]["mine"]["arguments"]
+    assert read == {"depth": 20, "rate": 1e-4, "last": True, "stem": "none", "sizes": [3, "5x"]}
 
 
 def test_null_removes_an_entry_of_the_default():
