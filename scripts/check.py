@@ -5,7 +5,7 @@ A later stage would end in an error over each, most of them after all training.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,13 +88,12 @@ def tried(
     `UserError` if it cannot take the images.
     """
     wrong, needs = [], []
-    own, side = settings["models"][model], facts["image_shape"][1]
-    classes = len(facts["classes"])
-    architecture = architecture_of({**own, "model": model}, classes, side)
+    own, shape = settings["models"][model], facts["image_shape"]
+    architecture = architecture_of({**own, "model": model}, len(facts["classes"]), shape[1])
     network = build_without_numbers(architecture)
     if architecture.builder:
-        network = _checked_own(network, architecture, trained=own["trained"])
-    image = _images(1, network, side)
+        network = _checked_own(network, architecture, shape, trained=own["trained"])
+    image = _images(1, network, shape)
     if not _runs(network, image):
         return [], []
     weights = find_weights(network)
@@ -112,36 +111,38 @@ def tried(
     return wrong, needs
 
 
-def _images(count: int, network: nn.Module, side: int) -> Tensor:
+def _images(count: int, network: nn.Module, shape: Sequence[int]) -> Tensor:
     """Images without meaning, where the network is."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    return torch.zeros(count, 3, side, side, device=device)
+    return torch.zeros(count, *shape, device=device)
 
 
-def _checked_own(network: nn.Module, architecture: Architecture, *, trained: bool) -> nn.Module:
+def _checked_own(
+    network: nn.Module, architecture: Architecture, shape: Sequence[int], *, trained: bool
+) -> nn.Module:
     """The network, with numbers if it cannot do without; `UserError` unless it gives logits.
 
     Also while it trains, if it is `trained` here: some give more than logits then.
     """
-    what, side = f"builder {architecture.builder}", architecture.image_size
+    what, images = f"builder {architecture.builder}", _images(2, network, shape)
+    said, classes = f"images {tuple(images.shape)}", architecture.num_classes
     for train in [False, True] if trained else [False]:
         network.train(train)
         try:
-            logits = network(_images(2, network, side))
+            logits = network(images)
         except Exception as error:  # whatever a user's code raises
             reason = in_a_line(error)
-            if "meta" in reason.lower() and next(network.parameters()).is_meta:
-                return _checked_own(build(architecture), architecture, trained=trained)
+            if "meta" in reason.lower() and images.is_meta:
+                return _checked_own(build(architecture), architecture, shape, trained=trained)
             raise UserError(
-                f"{what}: its network cannot take images (2, 3, {side}, {side}): "
-                f"{type(error).__name__}: {reason}"
+                f"{what}: its network cannot take {said}: {type(error).__name__}: {reason}"
             ) from None
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if shape != (2, architecture.num_classes):
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if given != (2, classes):
             when = " while it trains" if train else ""
             raise UserError(
-                f"{what}: its network gives {shape} for images (2, 3, {side}, {side}){when}; it "
-                f"has to give logits, (2, {architecture.num_classes})"
+                f"{what}: its network gives {given} for {said}{when}; it has to give logits, "
+                f"(2, {classes})"
             )
     return network.eval()
 

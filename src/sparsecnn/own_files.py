@@ -22,8 +22,8 @@ def find(name: str) -> Path | None:
     Of several configuration files the last is asked first. None if there is no such file.
     """
     folders = [Path(folder) for folder in os.environ.get(BESIDE, "").split(os.pathsep) if folder]
-    found = (folder / name for folder in (*folders, Path()))
-    return next((path for path in found if path.is_file()), None)
+    places = (folder / name for folder in (*folders, Path()))
+    return next((path for path in places if path.is_file()), None)
 
 
 def found(name: str, what: str) -> Path:
