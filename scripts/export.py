@@ -23,7 +23,7 @@ from sparsecnn.data.dataset import Dataset, Normalization, load_dataset
 from sparsecnn.device import cpu_threads, device_name, use_device
 from sparsecnn.errors import UserError
 from sparsecnn.evaluation.verification import verify_pattern
-from sparsecnn.export.agreement import TOLERANCE, compare
+from sparsecnn.export.agreement import compare
 from sparsecnn.export.building import how_to_build
 from sparsecnn.export.graph import INPUT, OUTPUT, check_file, initializers, to_onnx
 from sparsecnn.export.packages import PACKAGES, require_packages
@@ -161,7 +161,7 @@ def checked(
         "images": found.images,
         "different_top1": found.different_top1,
         "largest_difference": found.largest_difference,
-        "tolerance": TOLERANCE,
+        "tolerance": found.tolerance,
     }
 
 
