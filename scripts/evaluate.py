@@ -14,7 +14,7 @@ from sparsecnn.evaluation.costs import network_costs
 from sparsecnn.evaluation.verification import network_sparsity, verify_pattern
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
-from sparsecnn.pruning.model.reparametrized import plain_weights
+from sparsecnn.models.reparametrized import plain_weights
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake

@@ -29,7 +29,7 @@ from sparsecnn.export.graph import INPUT, OUTPUT, check_file, initializers, to_o
 from sparsecnn.export.packages import PACKAGES, require_packages
 from sparsecnn.job import run_job
 from sparsecnn.models.network import read_network
-from sparsecnn.pruning.model.reparametrized import plain_weights
+from sparsecnn.models.reparametrized import plain_weights
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake

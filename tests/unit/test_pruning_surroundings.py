@@ -27,10 +27,10 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from sparsecnn.errors import UserError
+from sparsecnn.models import reparametrized
 from sparsecnn.pruning import PruningResult, driver, prune
 from sparsecnn.pruning.calibration import trajectory
 from sparsecnn.pruning.calibration.surroundings import Surroundings
-from sparsecnn.pruning.model import reparametrized
 
 
 class Net(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
+from sparsecnn.models.reparametrized import plain_weights
 from sparsecnn.pruning.calibration.batches import CalibrationData
 from sparsecnn.pruning.calibration.gathering import (
     Round,
@@ -30,7 +31,6 @@ from sparsecnn.pruning.layer import (
     store_layer,
 )
 from sparsecnn.pruning.memory import MIB, Budget, layer_need, usable
-from sparsecnn.pruning.model.reparametrized import plain_weights
 from sparsecnn.pruning.model.weights import Weight, find_weights, require_module, require_values
 from sparsecnn.pruning.permutation.arrange import arranged
 from sparsecnn.pruning.result import LayerReport, PruningResult

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
 from sparsecnn.float64 import sum_in_float64
+from sparsecnn.models.reparametrized import write
 from sparsecnn.pruning.calibration.moments import LayerMoments, OutputError
 from sparsecnn.pruning.calibration.survey import Usage
 from sparsecnn.pruning.factor import Curvature, NoFactorError
@@ -17,7 +18,6 @@ from sparsecnn.pruning.model.weights import Weight
 from sparsecnn.pruning.problem import Problem, Solution
 from sparsecnn.pruning.result import LayerReport
 from sparsecnn.pruning.settings import Settings
-from sparsecnn.pruning.state import write
 
 _KINDS = {2: "linear", 3: "conv1d", 4: "conv2d", 5: "conv3d"}
 """Of what is pruned, by dimensions of the weight."""

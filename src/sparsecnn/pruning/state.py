@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 import torch
 from torch import Tensor, nn
 
+from sparsecnn.models.reparametrized import write
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -108,12 +110,6 @@ class TwoStates:
         if kind is not None:
             for tensor, value in zip(self._tensors, self._dense, strict=True):
                 write(tensor, value)
-
-
-def write(tensor: Tensor, value: Tensor) -> None:
-    """Copy values into a tensor of a model, which may have been made in inference mode."""
-    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-        tensor.copy_(value)
 
 
 def _copy(tensor: Tensor) -> Tensor:

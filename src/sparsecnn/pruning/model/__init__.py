@@ -1,1 +1,1 @@
-"""The weights of a model: which there are, and how those that are computed are made plain."""
+"""The weights of a model: which there are, and which of them are weights in use."""

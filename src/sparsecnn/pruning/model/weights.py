@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.model.reparametrized import Computed
+from sparsecnn.models.reparametrized import Computed
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from sparsecnn.errors import UserError
+from sparsecnn.models.reparametrized import plain_weights
 from sparsecnn.pruning.calibration.batches import CalibrationData
 from sparsecnn.pruning.calibration.moments import LayerMoments
 from sparsecnn.pruning.calibration.surroundings import Surroundings
 from sparsecnn.pruning.calibration.survey import survey
 from sparsecnn.pruning.calibration.trajectory import Passes
-from sparsecnn.pruning.model.reparametrized import plain_weights
 from sparsecnn.pruning.model.weights import find_weights
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.permutation.importance import counted, importance

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparsecnn.models.reparametrized import write
 from sparsecnn.pruning.permutation.channels import IntArray
 from sparsecnn.pruning.permutation.tracing import Tracer
-from sparsecnn.pruning.state import write
 
 
 @dataclass(frozen=True)

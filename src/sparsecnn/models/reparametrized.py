@@ -19,7 +19,6 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.state import write
 
 # How far a weight may be from what was written, relative to it. Norms of long rows are summed in
 # another order when a weight is written than when it is read.
@@ -70,6 +69,12 @@ def plain_weights(model: nn.Module) -> Iterator[tuple[list[Computed], set[int]]]
     # What is raised inside leaves above.
     with torch.no_grad():
         _write_back(plain)
+
+
+def write(tensor: Tensor, value: Tensor) -> None:
+    """Copy values into a tensor of a model, which may have been made in inference mode."""
+    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+        tensor.copy_(value)
 
 
 @dataclass(frozen=True)

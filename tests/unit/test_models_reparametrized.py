@@ -13,7 +13,7 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm_warning
 
 from sparsecnn.errors import UserError
-from sparsecnn.pruning.model.reparametrized import Computed, plain_weights
+from sparsecnn.models.reparametrized import Computed, plain_weights
 
 
 def old_weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) -> nn.Module:
