@@ -67,10 +67,9 @@ def test_a_given_network_is_no_budget_and_stands_beside_the_curve():
 def test_the_report_of_given_networks_alone_speaks_of_no_training():
     table = with_given({})
     text = report(table, measured=diagnostics(table))
-    assert "**Budgets.**" not in text
     assert "**Training.**" not in text
     assert "One training regime" not in text
-    assert "- Seeds 0, 1, 2.\n" in text
+    assert "- **Budgets.** None: nothing is trained here. Seeds 0, 1, 2.\n" in text
     budgets_chart(table).to_dict()  # which the report does not show
 
 

@@ -160,6 +160,9 @@ def test_a_model_with_weights_has_a_regime_of_its_own_which_comes_last():
     alone = complete(models=models | {"resnet18": None}, regimes={"under_trained": None})
     assert alone["regimes"] == {"given": {"recipe": "given", "vgg16": 0}}
     assert complete_config(alone, SCHEMA) == alone
+    recorded = made_of(alone)
+    assert recorded["recipes"] == {}
+    assert complete_config(recorded, SCHEMA)["regimes"] == alone["regimes"]
 
 
 def test_arguments_of_a_builder_are_read_as_they_say():

@@ -384,8 +384,9 @@ def _wrong_regimes(config: Mapping[str, Any]) -> Iterator[str]:
     known = [*names("model"), *config["models"]]
     if GIVEN in recipes:
         yield f"recipes.{GIVEN}: is the word for networks that come with weights; rename it"
-    if not config["regimes"] and set(config["models"]) - set(came):
-        yield "regimes: must not be empty"
+    for key in ("regimes", "recipes"):
+        if not config[key] and set(config["models"]) - set(came):
+            yield f"{key}: must not be empty"
     for name, regime in config["regimes"].items():
         if name == GIVEN:
             yield f"regimes.{GIVEN}: is the one of models that come with weights; rename it"
