@@ -31,7 +31,6 @@ os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 * 2**20))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
 
 from sparsecnn.errors import UserError
-from sparsecnn.own_files import look_beside
 from sparsecnn.study.config_files import read_study
 
 # Read here a second time: Snakemake, which read the files before, names no place of a mistake, takes
@@ -39,7 +38,6 @@ from sparsecnn.study.config_files import read_study
 files = list(map(Path, workflow.configfiles))
 if not workflow.config_settings.replace_workflow_config:
     files.insert(0, Path(workflow.basedir) / "config.yaml")
-look_beside(files)
 try:
     study = read_study(files, workflow.config_settings.config_args, load_configfile)
 except UserError as error:  # shown as Snakemake's own are, without a traceback

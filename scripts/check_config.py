@@ -17,7 +17,6 @@ from pathlib import Path
 from snakemake.common.configfile import load_configfile
 
 from sparsecnn.errors import UserError
-from sparsecnn.own_files import look_beside
 from sparsecnn.study.config import GIVEN
 from sparsecnn.study.config_files import read_study
 from sparsecnn.study.layout import trainings
@@ -40,9 +39,7 @@ def main() -> None:
 
 def check(files: list[Path], entries: list[str]) -> str:
     """The study in a sentence; `UserError` with a line per mistake."""
-    files = [PROJECT / "config.yaml", *files]
-    look_beside(files)
-    study = read_study(files, entries, load_configfile)
+    study = read_study([PROJECT / "config.yaml", *files], entries, load_configfile)
     if wrong := [*code_problems(study), *weights_problems(study)]:
         raise UserError("\n".join(wrong))
     recipes = [training.recipe for training in trainings(study)]

@@ -24,7 +24,6 @@ from snakemake.common.configfile import load_configfile
 from sparsecnn.artifacts import read_json, read_manifest
 from sparsecnn.errors import UserError
 from sparsecnn.gpus import driver_found
-from sparsecnn.own_files import look_beside
 from sparsecnn.planning.estimates import CIFAR, Images, epoch_seconds, estimate
 from sparsecnn.planning.jobs import read_dry_run
 from sparsecnn.planning.plan import Plan, disk_need, disk_text
@@ -99,7 +98,6 @@ def dry_run(options: list[str]) -> str:
 def study_config(files: list[str], values: list[str]) -> dict[str, Any]:
     """The checked configuration, read as the Snakefile reads it."""
     paths = [PROJECT / "config.yaml", *map(Path, files)]
-    look_beside(paths)
     return read_study(paths, values, load_configfile)
 
 

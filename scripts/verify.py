@@ -26,7 +26,6 @@ from sparsecnn.artifacts import Manifest, read_json, read_manifest
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import ArtifactError, UserError
 from sparsecnn.job import run_job
-from sparsecnn.own_files import look_beside
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_schema, read_study
@@ -95,7 +94,6 @@ def configuration(files: Sequence[Path]) -> dict[str, Any]:
     """The checked configuration of config.yaml and `files`, read as the Snakefile reads it."""
     from snakemake.common.configfile import load_configfile
 
-    look_beside([PROJECT / "config.yaml", *files])
     return read_study([PROJECT / "config.yaml", *files], [], load_configfile)
 
 

@@ -1,7 +1,7 @@
-"""Files of a user's own that a configuration names: code that builds a network, and weights."""
+"""Files of a user's own that a configuration names: images, code that builds a network, weights."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sparsecnn.errors import UserError
@@ -16,24 +16,31 @@ def look_beside(files: Iterable[Path]) -> None:
     os.environ[BESIDE] = os.pathsep.join(folders)
 
 
-def find(name: str) -> Path | None:
-    """The file of this name beside the configuration files, or else in the working directory.
+def find(name: str, wanted: Callable[[Path], bool] = Path.is_file) -> Path | None:
+    """What has this name beside the configuration files, or else in the working directory.
 
-    Of several configuration files the last is asked first. None if there is no such file.
+    Of several configuration files the last is asked first. None if nothing there is `wanted`.
     """
-    folders = [Path(folder) for folder in os.environ.get(BESIDE, "").split(os.pathsep) if folder]
-    places = (folder / name for folder in (*folders, Path()))
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places(name) if wanted(path)), None)
+
+
+def places(name: str) -> list[Path]:
+    """Where `find` looks, in this order."""
+    return [Path(name) if folder == Path.cwd() else folder / name for folder in _folders()]
 
 
 def found(name: str, what: str) -> Path:
     """As `find`; raises `UserError`, which begins with `what`, if there is no such file."""
     path = find(name)
     if path is None:
-        folders = [folder for folder in os.environ.get(BESIDE, "").split(os.pathsep) if folder]
-        places = ", ".join(dict.fromkeys([*folders, str(Path.cwd())]))
-        raise UserError(f"{what}: there is no file {name} (looked for in {places})")
+        looked = ", ".join(map(str, _folders()))
+        raise UserError(f"{what}: there is no file {name} (looked for in {looked})")
     return path
+
+
+def _folders() -> list[Path]:
+    named = os.environ.get(BESIDE, "").split(os.pathsep)
+    return list(dict.fromkeys([*(Path(folder) for folder in named if folder), Path.cwd()]))
 
 
 def builder_file(builder: str) -> str | None:

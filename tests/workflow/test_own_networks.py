@@ -8,6 +8,8 @@ import zipfile
 import pandas as pd
 import pytest
 import torch
+import yaml
+from PIL import Image
 from snakemake_project import REPORTING, SMALL, Project, copy_project
 from torch import nn
 
@@ -161,6 +163,28 @@ def test_seeds_of_a_given_network_vary_its_calibration_alone(copied):
     copied.snakemake("--", *targets, study=study)
     one, other = (read_manifest(copied / path, "dense") for path in targets)
     assert one.content == other.content
+
+
+def test_all_files_of_ones_own_are_found_beside_the_configuration(made, tmp_path):
+    elsewhere = tmp_path / "mine"
+    for n, label in enumerate(["a", "b"]):
+        for split in ("train", "test"):
+            folder = elsewhere / "images" / split / label
+            folder.mkdir(parents=True)
+            for k in range(4):
+                Image.new("RGB", (8, 8), (60 * n, 10 * k, 0)).save(folder / f"{k}.png")
+    for name in ("nets.py", "parts.py", "given.pt"):
+        shutil.copy(made / name, elsewhere)
+    study = ALONE | {
+        "study": "beside",
+        "dataset": {"name": "image_folder", "source": "images"},
+        "calibration": {"images": 4},
+    }
+    (elsewhere / "own.yaml").write_text(yaml.safe_dump(study))
+    jobs = {"dataset": 1, "check": 1, "calibrate": 1, "adopt": 1, "prune": 2, "evaluate": 3}
+    run = ("--configfile", elsewhere / "own.yaml")
+    assert made.planned(*run) == jobs | REPORTING
+    assert f"input: {elsewhere}/images" in made.snakemake("-n", *run)
 
 
 OF_ONE = {"prune": 2, "evaluate": 3, "export": 1}

@@ -12,6 +12,7 @@ from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from sparsecnn.errors import UserError
+from sparsecnn.own_files import find, look_beside
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_values import (
     clipped,
@@ -34,8 +35,18 @@ def read_schema() -> dict[str, Any]:
 def read_study(
     files: Iterable[Path], entries: Iterable[str], template: Callable[[Path], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The checked configuration of config.yaml and other files; arguments as of `gather`."""
-    return complete_config(gather(files, entries, template), read_schema())
+    """The checked configuration of config.yaml and other files; arguments as of `gather`.
+
+    From now on the user's own files are looked for beside these (`sparsecnn.own_files`); where the
+    images lie is already found, if they are there.
+    """
+    files = list(files)
+    look_beside(files)
+    study = complete_config(gather(files, entries, template), read_schema())
+    source = study["dataset"]["source"]
+    if source and (there := find(source, Path.exists)):
+        study["dataset"]["source"] = str(there)
+    return study
 
 
 def gather(

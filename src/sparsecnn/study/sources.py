@@ -19,6 +19,7 @@ from sparsecnn.data.archive import absent, entries, folder_files
 from sparsecnn.data.arrangement import arrange, may_be_image
 from sparsecnn.data.filenames import decoded
 from sparsecnn.errors import UserError
+from sparsecnn.own_files import places
 
 MEMORY = Path(".snakemake", "sources")
 """Where it is remembered, in the working directory; deleting it costs another reading."""
@@ -109,7 +110,8 @@ def content_as_made(
     if not made.exists():
         raise UserError(gone)
     settings = read_manifest(made, "dataset").settings
-    if settings.get("source") != source or "content" not in settings:
+    where = [source, *map(str, places(source))]
+    if settings.get("source") not in where or "content" not in settings:
         raise UserError(f"{gone}; {made} was read from {settings.get('source')}")
     content = str(settings["content"])
     _write(_remembered(dataset, memory)[0], {"content": content, "listing": None})
