@@ -10,9 +10,11 @@ from sparsecnn.analysis.tables import write_csv
 from sparsecnn.artifacts import Manifest, read_json, write_json
 from sparsecnn.digest import CodeDigest
 from sparsecnn.job import run_job
+from sparsecnn.own_files import looked_in
 from sparsecnn.study.config import data_label
 from sparsecnn.study.layout import network_folder
 from sparsecnn.study.lineage import Lineage
+from sparsecnn.study.own_networks import own_files
 from sparsecnn.study.record import provenance as provenance_of
 from sparsecnn.study.record import record
 
@@ -63,6 +65,8 @@ def main(
         tables.append(diagnostics_table)
     manifest = Manifest("provenance", settings, code, parents, record(tables, table.parent))
     made = provenance_of(sources, tensors)
+    if own_files(config):
+        made["beside"] = looked_in()  # where they were, for whoever verifies the study
     if len(made["precisions"]) > 1:
         logger.warning(
             "some networks were trained in %s, others in %s, as their machines compute; "

@@ -26,6 +26,7 @@ from sparsecnn.artifacts import Manifest, read_json, read_manifest
 from sparsecnn.digest import CodeDigest
 from sparsecnn.errors import ArtifactError, UserError
 from sparsecnn.job import run_job
+from sparsecnn.own_files import look_in
 from sparsecnn.study import layout
 from sparsecnn.study.config import complete_config
 from sparsecnn.study.config_files import read_schema, read_study
@@ -106,6 +107,7 @@ def verify(study: Path, config: Mapping[str, Any] | None = None) -> list[Finding
     value, manifest = _provenance(study)
     if config is None:
         config = _recorded_config(value, manifest)
+        look_in(value.get("beside", []))
     base = layout.baselines_folder(folder, config)
     if not base.is_dir():
         raise UserError(

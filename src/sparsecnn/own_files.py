@@ -12,8 +12,17 @@ BESIDE = "SPARSECNN_BESIDE"
 
 def look_beside(files: Iterable[Path]) -> None:
     """From now on, here and in all processes started from here, look beside these files first."""
-    folders = dict.fromkeys(str(path.resolve().parent) for path in reversed(list(files)))
+    look_in(dict.fromkeys(str(path.resolve().parent) for path in reversed(list(files))))
+
+
+def look_in(folders: Iterable[str]) -> None:
+    """As `look_beside`, with the folders themselves, the one to look in first."""
     os.environ[BESIDE] = os.pathsep.join(folders)
+
+
+def looked_in() -> list[str]:
+    """Those folders, for `look_in`."""
+    return [folder for folder in os.environ.get(BESIDE, "").split(os.pathsep) if folder]
 
 
 def find(name: str, wanted: Callable[[Path], bool] = Path.is_file) -> Path | None:
@@ -39,8 +48,7 @@ def found(name: str, what: str) -> Path:
 
 
 def _folders() -> list[Path]:
-    named = os.environ.get(BESIDE, "").split(os.pathsep)
-    return list(dict.fromkeys([*(Path(folder) for folder in named if folder), Path.cwd()]))
+    return list(dict.fromkeys([*map(Path, looked_in()), Path.cwd()]))
 
 
 def builder_file(builder: str) -> str | None:

@@ -369,7 +369,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
             write_table(layers[-1], [{"layer": "conv1", "relative_error": 0.1}])
     settings = {"config": {"study": "example", "regimes": regimes, "seeds": [0, 1]}}
     settings["content"] = None
-    settings["config"] |= {"baselines": None, "on_new_versions": "warn"}
+    settings["config"] |= {"baselines": None, "on_new_versions": "warn", "models": {"vgg16": {}}}
     settings["config"]["dataset"] = {"name": "image_folder", "label": "photos", "holdout": 0}
     settings["config"]["variants"] = {"magnitude": {}, "sparsegpt": {}}
     table, claims, sources = (study / n for n in ("metrics.csv", "claims.json", "provenance.json"))

@@ -63,11 +63,11 @@ ONE = "results/tiny/mine/small/epochs-1/seed-0"
 OTHER = "results/tiny/theirs/given/epochs-0/seed-0"
 
 
-def write_weights(folder, seed=0):
+def write_weights(folder, seed=0, classes=10):
     """Of an untrained network, as a checkpoint of a training on several GPUs."""
     torch.manual_seed(seed)
     block = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU())
-    network = nn.Sequential(block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+    network = nn.Sequential(block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, classes))
     state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({"epoch": 90, "state_dict": state}, folder / "given.pt")
 
@@ -165,26 +165,45 @@ def test_seeds_of_a_given_network_vary_its_calibration_alone(copied):
     assert one.content == other.content
 
 
-def test_all_files_of_ones_own_are_found_beside_the_configuration(made, tmp_path):
+@pytest.fixture
+def elsewhere(made, tmp_path):
+    """A folder outside of the project, with a configuration and all that it names."""
     elsewhere = tmp_path / "mine"
     for n, label in enumerate(["a", "b"]):
         for split in ("train", "test"):
             folder = elsewhere / "images" / split / label
             folder.mkdir(parents=True)
             for k in range(4):
-                Image.new("RGB", (8, 8), (60 * n, 10 * k, 0)).save(folder / f"{k}.png")
-    for name in ("nets.py", "parts.py", "given.pt"):
+                Image.new("RGB", (8, 8), (60 * n, 10 * k, 5 * k)).save(folder / f"{k}.png")
+    for name in ("nets.py", "parts.py"):
         shutil.copy(made / name, elsewhere)
+    write_weights(elsewhere, classes=2)
     study = ALONE | {
         "study": "beside",
         "dataset": {"name": "image_folder", "source": "images"},
         "calibration": {"images": 4},
     }
     (elsewhere / "own.yaml").write_text(yaml.safe_dump(study))
+    return elsewhere
+
+
+def test_all_files_of_ones_own_are_found_beside_the_configuration(made, elsewhere):
     jobs = {"dataset": 1, "check": 1, "calibrate": 1, "adopt": 1, "prune": 2, "evaluate": 3}
     run = ("--configfile", elsewhere / "own.yaml")
     assert made.planned(*run) == jobs | REPORTING
     assert f"input: {elsewhere}/images" in made.snakemake("-n", *run)
+
+
+@pytest.mark.slow
+def test_a_study_whose_files_lie_elsewhere_is_verified_as_it_is_recorded(copied, elsewhere):
+    (copied / "nets.py").unlink()
+    copied.snakemake("--configfile", elsewhere / "own.yaml")
+    output, status = copied.script("verify.py", "results/beside")
+    assert status == 0, output
+    (elsewhere / "nets.py").unlink()
+    output, status = copied.script("verify.py", "results/beside")
+    assert status != 0
+    assert f"there is no file nets.py (looked for in {elsewhere}" in output
 
 
 OF_ONE = {"prune": 2, "evaluate": 3, "export": 1}
