@@ -296,7 +296,7 @@ LIST = [
     _timm("nf_regnet_b0"),
     _timm("pit_ti_224", img_size=64),
     Network(
-        "timm", "poolformer", _poolformer, size=128, batch=32, changed="dims 32 to 192, depths 2"
+        "timm", "poolformer", _poolformer, size=128, batch=64, changed="dims 32 to 192, depths 2"
     ),
     Network(
         "timm",
