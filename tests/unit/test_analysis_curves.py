@@ -5,7 +5,7 @@ import pandas as pd
 from study_example import diagnostics, metric, report, results, values_of
 
 from sparsecnn.analysis.curves import curve_of, extremes, is_curve
-from sparsecnn.analysis.results import Cell, largest_budget
+from sparsecnn.analysis.results import Cell, at_largest_budget, largest_budget
 from sparsecnn.report.charts import budgets_chart
 from sparsecnn.study.config import budgets
 
@@ -54,6 +54,8 @@ def test_a_given_network_is_no_budget_and_stands_beside_the_curve():
     three = with_given({f"epochs_{n}": {"vgg16": n} for n in (1, 2, 3)})
     assert not is_curve(three)
     assert largest_budget(three) == [Cell("epochs_3", "vgg16"), Cell("given", "mine")]
+    found = at_largest_budget(three, three.estimates("drop"))
+    assert set(zip(found["regime"], found["model"], strict=True)) == set(largest_budget(three))
     table = with_given({f"epochs_{n}": {"vgg16": n} for n in EPOCHS})
     assert is_curve(table)
     assert table.ends == ("epochs_1", "epochs_30")

@@ -14,7 +14,7 @@ import pandas as pd
 from sparsecnn.analysis.comparisons import Term, drop_terms, gain_terms, p_value_of, weigh
 from sparsecnn.analysis.patterns import is_sweep, with_first_pattern
 from sparsecnn.analysis.reference import LAYOUT, SOLVER
-from sparsecnn.analysis.results import Results, largest_budget
+from sparsecnn.analysis.results import Results, at_largest_budget, largest_budget
 from sparsecnn.analysis.statistics import Estimate, holm
 from sparsecnn.study.config import variant_settings
 
@@ -108,8 +108,8 @@ def mean_measures(results: Results) -> pd.DataFrame:
     NaN if one of a network is.
     """
     means = results.against_dense.xs("mean", level=1, axis="columns").drop(columns="top1")
-    at = means.index.droplevel("variant").isin(list(map(tuple, largest_budget(results))))
-    groups = means[at].groupby("variant", observed=True)
+    largest = at_largest_budget(results, means.reset_index())
+    groups = largest.groupby("variant", observed=True)[list(means.columns)]
     return groups.mean(skipna=False)
 
 

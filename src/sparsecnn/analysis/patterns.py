@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from sparsecnn.analysis.results import Cell, Results, largest_budget
+from sparsecnn.analysis.results import Results, at_largest_budget
 from sparsecnn.study.config import DENSE
 
 MANY = 3
@@ -92,10 +92,8 @@ def sparsest_cheap(results: Results, series: Mapping[str, str]) -> dict[str, lis
     The cost is the mean over the networks at the largest budget. No pattern where all cost more;
     several where they keep equally many.
     """
-    drops = results.estimates("drop")
-    largest, cells = largest_budget(results), zip(drops["regime"], drops["model"], strict=True)
-    at_most = drops[[Cell(*cell) in largest for cell in cells]]
-    cost = at_most.groupby("variant", observed=True)["value"].mean()
+    drops = at_largest_budget(results, results.estimates("drop"))
+    cost = drops.groupby("variant", observed=True)["value"].mean()
     patterns = patterns_of(results)
     found: dict[str, list[str]] = {}
     for name in dict.fromkeys(series.values()):

@@ -260,6 +260,12 @@ def largest_budget(results: Results) -> list[Cell]:
     return list({cell.model: cell for cell in results.cells}.values())
 
 
+def at_largest_budget(results: Results, rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of `rows`, each with a `regime` and a `model`, that are of these networks."""
+    largest, cells = largest_budget(results), map(Cell, rows["regime"], rows["model"])
+    return rows[[cell in largest for cell in cells]]
+
+
 def results_of(frame: pd.DataFrame) -> Results:
     """A table with its regimes, models and variants in the order in which they come."""
     return Results(in_order(frame, "regime", "model", "variant", first=(DENSE,)))

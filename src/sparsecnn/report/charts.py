@@ -15,7 +15,7 @@ import pandas as pd
 from sparsecnn.analysis.ablation import Column, Ingredient, columns, shown
 from sparsecnn.analysis.curves import extremes
 from sparsecnn.analysis.patterns import is_sweep, kept, kind_of, kinds, patterns_of
-from sparsecnn.analysis.results import Cell, Results, largest_budget
+from sparsecnn.analysis.results import Results, at_largest_budget, largest_budget
 from sparsecnn.report.chart_parts import (
     COLOURS,
     INK,
@@ -207,8 +207,7 @@ def patterns_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatCh
 def _of_patterns(results: Results, rows: Sequence[Ingredient]) -> pd.DataFrame:
     """A point for the mean accuracy of every variant at the largest budget, and what it keeps."""
     series, patterns, share = series_labels(rows), patterns_of(results), kept(results)
-    means = _means(results, "top1", list(series))
-    means = means[means["regime"] == results.regimes[-1]]
+    means = at_largest_budget(results, _means(results, "top1", list(series)))
     variants = means["variant"].astype(str)
     pattern = variants.map(patterns)
     networks = zip(means["model"], means["variant"], strict=True)
@@ -223,8 +222,7 @@ def _of_patterns(results: Results, rows: Sequence[Ingredient]) -> pd.DataFrame:
 
 def _baselines(results: Results) -> dict[str, float]:
     """Accuracy of every dense network at the largest budget, in percent."""
-    largest = results.regimes[-1]
-    return {c.model: top1 for c, top1 in results.baselines.items() if c.regime == largest}
+    return {cell.model: results.baselines[cell] for cell in largest_budget(results)}
 
 
 def _of_ingredients(
@@ -238,9 +236,8 @@ def _of_ingredients(
         for label, row in zip(labels, rows, strict=True)
         for column, variant in row.variants.items()
     ]
-    means = _means(results, "drop", results.variants).drop(columns="series")
-    largest, cells = largest_budget(results), zip(means["regime"], means["model"], strict=True)
-    means = means[[Cell(*cell) in largest for cell in cells]]
+    means = at_largest_budget(results, _means(results, "drop", results.variants))
+    means = means.drop(columns="series")
     return means.assign(panel=_titles(means, ", ")).merge(pd.DataFrame(places), on="variant")
 
 

@@ -137,8 +137,7 @@ def _ablation(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
     base = plain_row(rows)
     return {
         "few": FEW,
-        "regime": "`, `".join(dict.fromkeys(cell.regime for cell in largest_budget(results))),
-        "cells": largest_budget(results),
+        **_largest(results),
         "table": variant_tables.ablation_table(results, rows),
         "by_network": variant_tables.ablation_by_network(results, rows),
         "divergence": variant_tables.ablation_divergence(results, rows),
@@ -152,9 +151,8 @@ def _sweep(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
     """What is said of a study of several patterns; `costs` and `divergence` can be None."""
     series, patterns = series_labels(rows), patterns_of(results)
     return {
-        "regime": results.regimes[-1],
+        **_largest(results),
         "unstructured": any("%" in pattern for pattern in patterns.values()),
-        "cells": largest_budget(results),
         "answer": sentences.patterns_answer(results, series),
         "table": variant_tables.patterns_table(results, series),
         "by_network": variant_tables.patterns_by_network(results, series),
@@ -162,6 +160,12 @@ def _sweep(results: Results, rows: Sequence[Ingredient]) -> dict[str, Any]:
         "costs": variant_tables.pattern_costs_table(results, series),
         "shown": patterns[shown(results)[0]],
     }
+
+
+def _largest(results: Results) -> dict[str, Any]:
+    """The networks at the largest budget, and the name of their regime, or of each."""
+    cells = largest_budget(results)
+    return {"cells": cells, "regime": "`, `".join(dict.fromkeys(cell.regime for cell in cells))}
 
 
 def _corrected(results: Results) -> dict[str, str | None]:
