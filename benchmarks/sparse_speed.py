@@ -40,9 +40,9 @@ from torch.sparse import SparseSemiStructuredTensorCUSPARSELT, SparseSemiStructu
 
 from sparsecnn.device import device_name, number_format_name, use_device
 from sparsecnn.errors import UserError, in_a_line
+from sparsecnn.models.network import Architecture, build_without_numbers
 from sparsecnn.pruning.layouts import to_matrix, to_weight
 from sparsecnn.pruning.patterns import NM
-from sparsecnn.registry import resolve
 
 MODELS = ("custom_cnn", "vgg16", "resnet18")
 PATTERN = NM(2, 4)
@@ -150,11 +150,10 @@ def layers(name: str, width: float, image_size: int) -> Counter[Layer]:
             how = module.kernel_size[0], module.stride[0], int(module.padding[0])
             found[Layer("convolution", *shape, *how, arguments[0].shape[-1])] += 1
 
-    with torch.device("meta"):
-        model = resolve("model", name)(num_classes=10, width=width, image_size=image_size).eval()
-        for module in model.modules():
-            module.register_forward_pre_hook(note)
-        model(torch.empty(1, 3, image_size, image_size))
+    model = build_without_numbers(Architecture(name, width, 10, image_size)).eval()
+    for module in model.modules():
+        module.register_forward_pre_hook(note)
+    model(torch.empty(1, 3, image_size, image_size, device="meta"))
     return found
 
 

@@ -12,7 +12,7 @@ from sparsecnn.digest import CodeDigest
 from sparsecnn.gpus import driver_found
 from sparsecnn.study import layout
 from sparsecnn.study.config import GIVEN, diagnosed, exported, given, reported
-from sparsecnn.study.own_networks import code_problems, weights_file
+from sparsecnn.study.own_networks import code_problems, given_contents, weights_file
 from sparsecnn.report.language import NAMES
 from sparsecnn.planning.local_gpus import jobs_at_once
 from sparsecnn.study.stages import Stages
@@ -70,11 +70,9 @@ def held_by_weights():
     """Hash of the weights of each model that comes with some, as of the source."""
     if IN_STORAGE or not given(study):
         return {}
-    from sparsecnn.study import own_networks
-
     warn = logger.warning if workflow.is_main_process else logger.debug
     try:
-        return own_networks.given_contents(study, Path(BASE), warn)
+        return given_contents(study, Path(BASE), warn)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

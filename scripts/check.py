@@ -93,9 +93,9 @@ def tried(
     network = build_without_numbers(architecture)
     if architecture.builder:
         network = _checked_own(network, architecture, shape, trained=own["trained"])
-    image = _images(1, network, shape)
-    if not _runs(network, image):
+    elif not _runs(network, _images(1, network, shape)):
         return [], []
+    image = _images(1, network, shape)
     weights = find_weights(network)
     seen = survey(network, weights, lambda: network(image), Surroundings.here(set()))
     for variant, own in settings["variants"].items():

@@ -26,6 +26,7 @@ class CodeDigest:
         self._package = package
         self._graph = grimp.build_graph(package.name, cache_dir=None)
         self._texts: dict[Path, str] = {}
+        self._own: dict[Path, dict[str, str]] = {}
         self._digests: dict[tuple[str, ...], str] = {}
 
     @classmethod
@@ -63,7 +64,9 @@ class CodeDigest:
         for module in sorted(closure - EXCLUDED):
             digest.update(f"\n# {module}\n{self._canonical(self._file(module))}".encode())
         for file in own:
-            for name, text in own_code(file).items():
+            if file not in self._own:
+                self._own[file] = own_code(file)
+            for name, text in self._own[file].items():
                 digest.update(f"\n# {name}\n{text}".encode())
         return digest.hexdigest()[:16]
 

@@ -1,6 +1,6 @@
 """Networks of a user's own in a study: whose code and whose weights they are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from sparsecnn.digest import own_code
 from sparsecnn.errors import UserError
 from sparsecnn.own_files import builder_file, find, found
 from sparsecnn.registry import module_of
-from sparsecnn.study import layout, sources
+from sparsecnn.study import layout
 from sparsecnn.study.config import given
 from sparsecnn.study.layout import trainings
 
@@ -30,11 +30,28 @@ def code_of(model: str, config: Mapping[str, Any]) -> tuple[list[str], list[Path
 
 def code_problems(config: Mapping[str, Any]) -> list[str]:
     """A line for each file of a builder that is not there, or is no Python."""
+
+    def read(model: str) -> None:
+        for file in code_of(model, config)[1]:
+            own_code(file)
+
+    return _said(read, config["models"])
+
+
+def weights_problems(config: Mapping[str, Any]) -> list[str]:
+    """A line for each file of weights that is not there."""
+    return _said(
+        lambda model: found(config["models"][model]["weights"], f"models.{model}.weights"),
+        given(config),
+    )
+
+
+def _said(check: Callable[[str], object], models: Iterable[str]) -> list[str]:
+    """What a check says of each model that it refuses."""
     lines = []
-    for model in config["models"]:
+    for model in models:
         try:
-            for file in code_of(model, config)[1]:
-                own_code(file)
+            check(model)
         except UserError as error:
             lines.append(str(error))
     return lines
@@ -52,17 +69,6 @@ def own_files(config: Mapping[str, Any]) -> dict[str, Path]:
     return files
 
 
-def weights_problems(config: Mapping[str, Any]) -> list[str]:
-    """A line for each file of weights that is not there."""
-    lines = []
-    for model in given(config):
-        try:
-            found(config["models"][model]["weights"], f"models.{model}.weights")
-        except UserError as error:
-            lines.append(str(error))
-    return lines
-
-
 def weights_file(model: str, config: Mapping[str, Any]) -> Path | None:
     """Where the weights lie that a model is given; None if it is given none, or they are gone."""
     name = config["models"][model]["weights"]
@@ -70,10 +76,7 @@ def weights_file(model: str, config: Mapping[str, Any]) -> Path | None:
 
 
 def given_contents(
-    config: Mapping[str, Any],
-    base: Path,
-    warn: Callable[[str], object],
-    memory: Path = sources.MEMORY,
+    config: Mapping[str, Any], base: Path, warn: Callable[[str], object]
 ) -> dict[str, str]:
     """sha256 of the weights that each model is given, by model.
 
@@ -81,11 +84,13 @@ def given_contents(
     networks in the folder `base` were made of, with a line to `warn`. Raises `UserError` if there
     are none either.
     """
+    from sparsecnn.study import sources  # of no use to a study without
+
     contents = {}
     for model in given(config):
         file = weights_file(model, config)
         contents[model] = (
-            sources.file_content(file, memory) if file else _adopted(model, config, base, warn)
+            sources.file_content(file) if file else _adopted(model, config, base, warn)
         )
     return contents
 

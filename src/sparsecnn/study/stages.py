@@ -43,6 +43,7 @@ class Stages:
     ) -> None:
         self._config, self._digest, self._content = config, digest, content
         self._weights = dict(weights or {})
+        self._built_by = {model: code_of(model, config) for model in config["models"]}
         rerun = config["on_new_versions"] == RERUN
         self._versions = {"versions": minor(environment())} if rerun else {}
 
@@ -147,6 +148,6 @@ class Stages:
 
     def _code(self, script: str, *models: str, modules: Sequence[str] = ()) -> str:
         """Digest of a script, of what builds the models, and of further modules."""
-        built = [code_of(model, self._config) for model in models]
+        built = [self._built_by[model] for model in models]
         ours = [module for own, _ in built for module in own]
         return self._digest.of(script, [*ours, *modules], [file for _, f in built for file in f])
