@@ -9,9 +9,8 @@ from sparsecnn.data.dataset import summary as summarize
 from sparsecnn.data.holdout import hold_out
 from sparsecnn.errors import UserError
 from sparsecnn.job import run_job
-from sparsecnn.registry import resolve
+from sparsecnn.registry import READER_OPTIONS, resolve
 from sparsecnn.study.sources import source_content
-from sparsecnn.study.stages import READER_OPTIONS
 
 if TYPE_CHECKING:
     from snakemake.script import snakemake

@@ -35,6 +35,9 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
 }
 
+READER_OPTIONS = {"image_folder": ("background", "names")}
+"""Settings that one kind of dataset has alone; arguments of the function it names."""
+
 
 def names(kind: str) -> list[str]:
     """All names of one kind ('dataset', 'model' or 'method')."""

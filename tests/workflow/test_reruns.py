@@ -50,6 +50,7 @@ EDITS = [
     ("src/sparsecnn/training/sgd.py", TRAINED | REPORTING),
     ("src/sparsecnn/models/custom_cnn.py", CHECK | TRAINED | REPORTING),
     ("src/sparsecnn/study/memory.py", CHECK),
+    ("src/sparsecnn/study/config.py", REPORTING),
     ("scripts/check.py", CHECK),
     ("src/sparsecnn/models/resnet.py", {}),
     ("src/sparsecnn/analysis/layer_errors.py", {"figures": 1, "report": 1, "page": 1}),

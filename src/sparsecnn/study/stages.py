@@ -8,15 +8,12 @@ from typing import Any
 
 from sparsecnn.artifacts import Origin, environment
 from sparsecnn.digest import CodeDigest
-from sparsecnn.registry import module_of
+from sparsecnn.registry import READER_OPTIONS, module_of
 from sparsecnn.study.config import DENSE, GIVEN, diagnosed, given, made_of, variant_settings
 from sparsecnn.study.layout import trainings
 from sparsecnn.study.limits import AUGMENTATION, PRUNING
 from sparsecnn.study.own_networks import code_of
 from sparsecnn.study.versions import RERUN, minor
-
-READER_OPTIONS = {"image_folder": ("background", "names")}
-"""Settings of the dataset that one kind of source has alone; arguments of the function it names."""
 
 
 class Stages:
