@@ -1,4 +1,7 @@
-"""The reference study's published numbers, and how a study differs from it."""
+"""The reference study's published numbers, and how a study differs from it.
+
+The reference is public: the repository `REPOSITORY` at `COMMIT`, two reports in its folder docs.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,12 +13,15 @@ from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.analysis.tables import read_csv
 from sparsecnn.study.config import DENSE
 
+REPOSITORY = "kbhcyj/cnn_sparsegpt"
+COMMIT = "35828d0"
 DATA = "CIFAR-10"
 LAYOUT = "flattened"
 SOLVER = "static_obs"
 """Our imitation of the update that the reference calls SparseGPT."""
 
 COLUMNS: Mapping[str, type] = {
+    "report": str,
     "regime": str,
     "epochs": str,
     "model": str,
@@ -25,33 +31,48 @@ COLUMNS: Mapping[str, type] = {
 }
 """Of the published table: accuracies in percent, drops in points, missing for dense networks.
 
-`epochs` is the budget as published, a range over the three networks: ``5-7``.
+`report` is the file in the repository's docs that says so, without its suffix. `epochs` is the
+budget as published there, a range over the three networks: ``5-7``; empty if none is told. The
+regime of networks without one is that in which the first report has the same dense accuracies.
 """
+
+_NETWORK = ["regime", "model", "method"]
 
 
 def read_reference(path: Path) -> pd.DataFrame:
-    """The published table: one row for each regime, network and method, dense ones too.
+    """The published table: one row for each report, regime, network and method, dense ones too.
 
     Raises `UserError` if it is no such table.
     """
     return read_csv(path, "published results", COLUMNS, missing=("drop",))
 
 
-def published_of(published: pd.DataFrame, cell: Cell) -> pd.DataFrame:
-    """What the reference reports of one network, indexed by method; empty if it has none."""
+def reports(published: pd.DataFrame) -> list[str]:
+    """The reports that the numbers are from, the one whose claims are tested first."""
+    return list(published["report"].unique())
+
+
+def published_of(published: pd.DataFrame, cell: Cell) -> dict[str, pd.DataFrame]:
+    """What each report says of one network, indexed by method; empty if none has it."""
     own = published[(published["regime"] == cell.regime) & (published["model"] == cell.model)]
-    return own.set_index("method")
+    by_report = own.groupby("report", sort=False)
+    return {str(report): rows.set_index("method") for report, rows in by_report}
+
+
+def disagreement(published: pd.DataFrame) -> float:
+    """By how many points two reports differ at most about the drop of one pruned network."""
+    drops = published.dropna(subset="drop").groupby(_NETWORK)["drop"]
+    return float((drops.max() - drops.min()).max())
 
 
 def shared_cells(results: Results, published: pd.DataFrame) -> list[Cell]:
     """The networks of the study that the reference has too."""
-    return [cell for cell in results.cells if not published_of(published, cell).empty]
+    return [cell for cell in results.cells if published_of(published, cell)]
 
 
 def shared_methods(results: Results, published: pd.DataFrame) -> dict[str, str]:
     """Published methods that the study has too, each with our variant; empty if there is none."""
-    cells = shared_cells(results, published)
-    methods = list(published_of(published, cells[0]).index) if cells else []
+    methods = published["method"].unique() if shared_cells(results, published) else []
     variants = {method: results.variant_of(method) for method in methods if method != DENSE}
     return {method: variant for method, variant in variants.items() if variant is not None}
 
@@ -79,7 +100,7 @@ def differences(results: Results, published: pd.DataFrame) -> dict[str, Any]:
     in_cells = pd.Series(zip(frame["regime"], frame["model"], strict=True), frame.index).isin(cells)
     compared = frame[in_cells & frame["variant"].isin(shared.values())]
     narrow = compared[compared["width"] != 1].sort_values("model", key=lambda m: m.astype(str))
-    there = {cell: str(published_of(published, cell).at[DENSE, "epochs"]) for cell in cells}
+    there = {cell: _published_epochs(published, cell) for cell in cells}
     return {
         "data": results.dataset if results.dataset != DATA else None,
         "widths": dict(zip(narrow["model"], narrow["width"], strict=True)),
@@ -92,6 +113,11 @@ def differences(results: Results, published: pd.DataFrame) -> dict[str, Any]:
         "layouts": sorted(set(compared["layout"]) - {LAYOUT}),
         "solver": shared.get("sparsegpt"),
     }
+
+
+def _published_epochs(published: pd.DataFrame, cell: Cell) -> str:
+    first, *_ = published_of(published, cell).values()
+    return str(first.at[DENSE, "epochs"])
 
 
 def _within(epochs: int, published: str) -> bool:

@@ -23,7 +23,15 @@ from sparsecnn.analysis.ablation import (
 from sparsecnn.analysis.comparisons import at_chance
 from sparsecnn.analysis.curves import extremes, is_curve
 from sparsecnn.analysis.patterns import is_sweep, patterns_of
-from sparsecnn.analysis.reference import differences, imitations, shared_methods
+from sparsecnn.analysis.reference import (
+    COMMIT,
+    REPOSITORY,
+    differences,
+    disagreement,
+    imitations,
+    reports,
+    shared_methods,
+)
 from sparsecnn.analysis.results import Results, largest_budget
 from sparsecnn.report import sentences, tables, variant_tables
 from sparsecnn.report.claims import told, verdicts
@@ -119,6 +127,12 @@ def report_context(
         "pruning_table": tables.pruning_table(results),
         "costs_table": tables.costs_table(results),
         "claims_table": tables.claims_table(claims["claims"]),
+        "reference": {
+            "repository": REPOSITORY,
+            "commit": COMMIT,
+            "reports": reports(reference),
+            "disagreement": disagreement(reference),
+        },
         "reference_table": tables.reference_table(results, reference),
         "imitations": imitations(results, shared_methods(results, reference)),
         "many": has_many(results),

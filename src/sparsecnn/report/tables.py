@@ -14,7 +14,13 @@ from sparsecnn.analysis.ablation import (
 )
 from sparsecnn.analysis.comparisons import winner
 from sparsecnn.analysis.curves import curve_of
-from sparsecnn.analysis.reference import imitations, published_of, shared_cells, shared_methods
+from sparsecnn.analysis.reference import (
+    imitations,
+    published_of,
+    reports,
+    shared_cells,
+    shared_methods,
+)
 from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.report.labels import (
     comparison_label,
@@ -152,17 +158,22 @@ def costs_table(results: Results) -> str | None:
 
 
 def reference_table(results: Results, published: pd.DataFrame) -> str | None:
-    """The published numbers and ours, two rows per cell, or three with imitations; None of none."""
+    """The published numbers and ours, below each other for each cell; None of none.
+
+    One row for each of the reference's reports, one of this study and one of imitations, if any.
+    """
     variants = shared_methods(results, published)
     if not variants:
         return None
     imitated = imitations(results, variants)
+    numbers = {report: number for number, report in enumerate(reports(published), start=1)}
     texts, rows = top1_and_drop(results), []
     for cell in shared_cells(results, published):
-        theirs = published_of(published, cell)
-        row = [*cell, _("reference"), theirs["epochs"].iloc[0], f"{theirs.at[DENSE, 'top1']:.2f}"]
-        own = theirs.loc[list(variants)].itertuples()
-        rows.append([*row, *(f"{found.top1:.2f} ({signed(-found.drop)})" for found in own)])
+        for report, theirs in published_of(published, cell).items():
+            source = _("reference, report {number}").format(number=numbers[report])
+            dense, own = theirs.loc[DENSE], theirs.loc[list(variants)].itertuples()
+            told = [f"{found.top1:.2f} ({signed(-found.drop)})" for found in own]
+            rows.append([*cell, source, dense["epochs"] or ABSENT, f"{dense['top1']:.2f}", *told])
         for source, ours in ((_("this study"), variants), (_("imitation"), imitated)):
             if ours:
                 told = [texts.at[cell, ours[m]] if m in ours else ABSENT for m in variants]
