@@ -1,4 +1,4 @@
-"""README.md and the pages in docs: what they say can be run is there, and what is a setting is one."""
+"""README.md and the pages in docs: what they say can be run is there, their settings are valid."""
 
 import re
 from pathlib import Path
