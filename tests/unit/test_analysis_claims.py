@@ -1,3 +1,4 @@
+import math
 from statistics import fmean
 
 import pandas as pd
@@ -286,6 +287,16 @@ def test_a_network_at_chance_leaves_claims_open():
     claims = claims_of(table)
     assert {claim["verdict"] for claim in claims} == {NOT_TESTED}
     assert "a dense custom_cnn above chance in under_trained" in claims[0]["evidence"]
+
+
+def test_on_unbalanced_classes_chance_is_the_largest_ones_share():
+    """A network that always names the largest class, 40 % of the test images, learnt nothing."""
+    table = results().frame.assign(top1=40.0, dense_top1=40.0, drop=0.0)
+    assert judge(results_of(table))["claims"][0]["verdict"] != NOT_TESTED
+    unbalanced = results_of(table.assign(chance=40.0))
+    assert unbalanced.chance == 40
+    assert judge(unbalanced)["claims"][0]["verdict"] == NOT_TESTED
+    assert results_of(table.assign(chance=math.nan)).chance == 10  # of an earlier version
 
 
 DECLARED = with_defaults(
