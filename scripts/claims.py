@@ -33,7 +33,7 @@ def main(
     parents = {path.stem: file_sha256(path) for path in tables}
     write_json(
         claims,
-        judge(read_results(table), measured, own),
+        judge(read_results(table), measured, own, settings["claims"]["margin"]),
         Manifest("claims", settings, code, parents),
     )
 

@@ -89,6 +89,7 @@ def main(
         "agreement": result.agreement,
         "n_test": result.n,
         "per_class": dict(zip(images.classes, result.per_class, strict=True)),
+        "chance": result.chance,
         **sparsity,
         **asdict(costs),
         "pruned_layers": [row["layer"] for row in rows if row["status"] == "pruned"],
@@ -110,12 +111,12 @@ def main(
 
 def _warn_near_chance(result: Accuracy, classes: Sequence[str]) -> None:
     """Of a network that came trained: within three standard deviations of guessing."""
-    chance = 1 / len(classes)
+    chance = result.chance / 100
     if result.top1 < 100 * (chance + 3 * (chance * (1 - chance) / result.n) ** 0.5):
         logger.warning(
             "warning: this is hardly better than guessing (%.2f %%); is dataset.normalization what "
             "the network was trained with, and its order of classes %s?",
-            *(100 * chance, ", ".join([*classes[:3], *(["..."] if len(classes) > 3 else [])])),
+            *(result.chance, ", ".join([*classes[:3], *(["..."] if len(classes) > 3 else [])])),
         )
 
 

@@ -74,6 +74,7 @@ def metric(model: str, epochs: int, seed: int, variant: str, top1: float, **othe
         "agreement": round(22 + 0.8 * top1, 2) if pruned else 100.0,
         "n_test": 10000,
         "per_class": {f"class {i}": top1 for i in range(10)},
+        "chance": 10.0,
         "sparsity_pruned_layers": 0.5 if pruned else 0.0,
         "sparsity_network": 0.498 if pruned else 0.0,
         "pruned_layers": ["conv2", "fc"] if pruned else [],
@@ -395,6 +396,11 @@ def report(
         return _report(table, values, settings, measured, language, declared or {})
 
 
+def with_defaults(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """Claims of a configuration with what it need not say."""
+    return {name: {"every_case": False, "margin": None, **own} for name, own in claims.items()}
+
+
 SPARSEGPT = {"calibration": "independent", "target": "own", "refit": False, "selection": "diagonal"}
 """The options that a report names."""
 
@@ -417,7 +423,7 @@ def _report(
         content="0123456789abcdef" * 4,
     )
     trained = replace(manifest, kind="dense", settings={"precision": "bfloat16"})
-    own = declared_claims({"claims": declared}, first=6)
+    own = declared_claims({"claims": with_defaults(declared)}, first=6)
     names = {"en": "report.md", "ko": "report.ko.md"}
     regimes = {
         r: {"recipe": next(table.training(c)[0] for c in table.cells if c.regime == r)}
@@ -444,6 +450,7 @@ def _report(
             "calibration": {"images": 1024, "class_balanced": True},
             "pruning": {"layout": "channels", "bn_recalibration": False},
             "methods": {"sparsegpt": SPARSEGPT},
+            "claims": {"margin": 1.0},
             "diagnostics": {"images": 512, "variants": None} if measured is not None else None,
             **(settings or {"variants": {name: VARIANTS[name] for name in table.variants}}),
         },

@@ -6,17 +6,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sparsecnn.analysis.comparisons import (
+    CONTRADICTED,
     INCONCLUSIVE,
-    NOT_REPRODUCED,
+    NO_EFFECT,
     REPRODUCED,
-    Comparison,
-    Outcome,
     verdict,
 )
-from sparsecnn.analysis.results import Cell
-from sparsecnn.analysis.statistics import Estimate, estimate, holm, p_value, wilson_interval
-
-COMPARISON = Comparison(Cell("short", "vgg16"), Cell("long", "vgg16"), ())
+from sparsecnn.analysis.statistics import (
+    Estimate,
+    estimate,
+    holm,
+    mean_over_seeds,
+    p_same_effect,
+    p_value,
+    wilson_interval,
+)
 
 
 def terms(*pairs):
@@ -79,10 +83,29 @@ def test_one_seed_intervals_are_antisymmetric_and_hold_the_estimate(a, b):
     assert -100 - 1e-9 <= one.low <= one.value <= one.high <= 100 + 1e-9
 
 
-def test_seeds_that_agree_to_the_last_image_do_not_give_certainty():
-    twice, once = estimate(terms((1, [70.0, 70.0])), 100), estimate(terms((1, [70.0])), 100)
-    assert (twice.low, twice.high) == (once.low, once.high)
-    assert (twice.basis, twice.n, twice.sd) == ("test images", 2, 0.0)
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+@pytest.mark.parametrize("n_test", [100, 10000])
+def test_seeds_that_agree_have_neither_certainty_nor_wider_intervals_than_others(n_seeds, n_test):
+    """The width grows with the spread, from agreement to the last image on."""
+    image = 100 / n_test
+    widths = []
+    for images in range(5):
+        values = [70.0] * (n_seeds - 1) + [70.0 + images * image]
+        found = estimate(terms((1, values)), n_test)
+        assert (found.basis, found.n) == ("seeds", n_seeds)
+        widths.append(found.high - found.low)
+    assert widths[0] > 0
+    assert widths == sorted(widths)
+    assert widths[1] < 3.5 * widths[0]
+
+
+def test_rounding_to_images_is_that_of_a_uniform_error():
+    """Of two accuracies: twice the variance of a uniform distribution one image wide."""
+    found = estimate(terms((1, [70.0] * 3), (-1, [60.0] * 3)), 1000)
+    half = stats.t.ppf(0.975, 2) * 0.1 * (2 / 12) ** 0.5 / 3**0.5
+    assert (found.low, found.high) == pytest.approx((10 - half, 10 + half))
+    assert found.sd == 0
+    assert p_value(terms((1, [70.0] * 3), (-1, [70.0] * 3)), 1000) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("n_seeds", [1, 3])
@@ -113,44 +136,83 @@ def test_intervals_of_paired_drops_cover_the_truth_95_times_in_100(n_seeds):
     assert 930 <= covered <= 970
 
 
-def outcome(low, high, p=0.01):
-    middle = Estimate((low + high) / 2, low, high, 1.0, 3, "seeds")
-    return Outcome(COMPARISON, middle, p)
-
-
 @pytest.mark.parametrize(
-    ("outcomes", "expected"),
+    ("low", "high", "expected"),
     [
-        ([outcome(1, 2), outcome(0.1, 5)], REPRODUCED),
-        ([outcome(1, 2), outcome(-0.1, 5)], INCONCLUSIVE),
-        ([outcome(1, 2), outcome(-3, -1)], NOT_REPRODUCED),
-        ([outcome(1, 2), outcome(-3, -1, p=0.03)], INCONCLUSIVE),
-        ([outcome(0, 0)], INCONCLUSIVE),
+        (0.1, 5, REPRODUCED),
+        (0.1, 0.2, REPRODUCED),
+        (-0.1, 5, INCONCLUSIVE),
+        (-5, -0.1, CONTRADICTED),
+        (-0.9, 0.9, NO_EFFECT),
+        (-1.1, 0.9, INCONCLUSIVE),
+        (-0.9, 1.1, INCONCLUSIVE),
+        (0, 0, NO_EFFECT),
     ],
 )
-def test_verdicts(outcomes, expected):
-    assert verdict(outcomes) == expected
+def test_verdicts(low, high, expected):
+    assert verdict(Estimate((low + high) / 2, low, high, 1.0, 3, "seeds"), margin=1) == expected
 
 
-@pytest.mark.parametrize("truth", [0.0, 30.0])
-def test_wrong_verdicts_are_as_rare_as_stated(truth):
-    """One true difference of 0 among those of `truth`: where all are 0 both verdicts are wrong."""
-    random = np.random.default_rng(1)
-    n, comparisons, found = 3, 4, {REPRODUCED: 0, NOT_REPRODUCED: 0, INCONCLUSIVE: 0}
-    for _ in range(2000):
-        differences = random.normal(0, 1, (comparisons, n)) + truth
-        differences[0] -= truth
-        sums = [terms((1, 50 + values), (-1, [50.0] * n)) for values in differences]
-        adjusted = holm([p_value(own, 10**6) for own in sums])
-        pairs = zip(sums, adjusted, strict=True)
-        found[verdict([Outcome(COMPARISON, estimate(own, 10**6), p) for own, p in pairs])] += 1
+def studies(random, n_seeds, truths, spreads, heavy, count=2000):
+    """Differences of `count` studies, seeds by cells; some of the spread is common to a seed."""
+    shape = (count, n_seeds, len(truths))
+    own = random.standard_t(3, shape) / 3**0.5 if heavy else random.normal(size=shape)
+    common = 0.3 * np.mean(spreads) * random.normal(size=(count, n_seeds, 1))
+    return np.asarray(truths) + np.asarray(spreads) * own + common
+
+
+SPREADS = [0.5, 0.6, 0.9, 3.0, 4.0, 12.0]
+"""Standard deviations over seeds that differ as those of magnitude pruning do."""
+
+
+@pytest.mark.parametrize("heavy", [False, True], ids=["normal", "heavy tails"])
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+def test_wrong_verdicts_are_as_rare_as_stated(n_seeds, heavy):
+    """Effects that differ between cells and cancel on average, or are as large as the margin."""
+    random = np.random.default_rng(n_seeds)
+    truths = np.array([-8, -3, -1, 1, 3, 8.0])
+    found = studies(random, n_seeds, truths, SPREADS, heavy)
+    of_none = [verdict(mean_over_seeds(pd.Series(own.mean(axis=1))), margin=1000) for own in found]
     # 2.5 % of 2000 is 50, with a standard deviation of 7.
-    if truth:
-        assert 25 < found[REPRODUCED] < 75
-        assert found[NOT_REPRODUCED] < 75
-    else:
-        assert found[REPRODUCED] < 5
-        assert 25 < found[NOT_REPRODUCED] < 75
+    for firm in (REPRODUCED, CONTRADICTED):
+        assert of_none.count(firm) < 75
+    of_margin = [
+        verdict(mean_over_seeds(pd.Series(own.mean(axis=1) + 30)), margin=30) for own in found
+    ]
+    assert of_margin.count(NO_EFFECT) < 75
+    assert of_margin.count(CONTRADICTED) < 75
+
+
+@pytest.mark.parametrize("heavy", [False, True], ids=["normal", "heavy tails"])
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+def test_cells_of_one_effect_seldom_seem_to_differ(n_seeds, heavy):
+    random = np.random.default_rng(n_seeds)
+    found = studies(random, n_seeds, [2.0] * 6, SPREADS, heavy, count=1000)
+    p_values = [p_same_effect(pd.DataFrame(own)) for own in found]
+    assert sum(p < 0.05 for p in p_values) < 70  # 50, with a standard deviation of 7
+
+
+def test_cells_that_differ_are_found_out():
+    random = np.random.default_rng(0)
+    found = studies(random, 3, [10, 40, 40, 20, 50, 50.0], [1.0] * 6, heavy=False, count=200)
+    assert np.mean([p_same_effect(pd.DataFrame(own)) < 0.05 for own in found]) > 0.9
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=6))
+@settings(deadline=None)
+def test_two_cells_are_compared_by_the_paired_t_test(pairs):
+    one, other = np.array(pairs).T
+    if np.std(one - other) < 1e-3:
+        return
+    expected = stats.ttest_rel(one, other).pvalue
+    assert p_same_effect(pd.DataFrame(pairs)) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+def test_what_cannot_be_told_apart_has_no_p_value():
+    assert p_same_effect(pd.DataFrame([[1.0, 2.0]])) is None
+    assert p_same_effect(pd.DataFrame([[1.0], [2.0]])) is None
+    assert p_same_effect(pd.DataFrame([[1.0, 1.0], [2.0, 2.0]])) == 1
+    assert p_same_effect(pd.DataFrame([[1.0, 3.0], [2.0, 4.0]])) == 0
 
 
 @given(

@@ -269,7 +269,7 @@ def test_what_a_study_says_of_itself_is_not_translated():
     assert "본 연구의 주장: Method\n" in text
     assert (
         "변형 magnitude의 정확도 저하에서 변형 sparsegpt의 정확도 저하를 뺀 값은 "
-        "비교 6개 중 6개에서 양수" in text
+        "비교 6개 평균으로 +47.53%p" in text
     )
 
 

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 import pandas as pd
 import pytest
 from jinja2 import UndefinedError
+from scipy import stats
 from study_example import (
     BUDGETS,
     CATALOGUES,
@@ -36,6 +37,7 @@ from sparsecnn.report.text import ABSENT, signed, table
 from sparsecnn.study.lineage import Lineage
 from sparsecnn.training.recipe import Recipe
 
+A = "under_trained"
 SHORT = {"under_trained": {"vgg16": 5}}
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
@@ -79,7 +81,21 @@ def test_the_report_is_the_golden_one(language):
 @pytest.mark.parametrize("table", [results(), published_results()], ids=["three seeds", "one"])
 def test_every_number_of_the_tables_is_found_again_in_the_metrics(table):
     text = report(table)
-    main, full = tables_of(text)[0], table_with(text, "95 % interval")
+    first, main = tables_of(text)[0], table_with(text, "Baseline")
+    full = table_with(text, "95 % interval")
+    assert [row["Variant"] for row in first] == table.variants
+    for row in first:
+        for regime in table.regimes:
+            drops = [
+                fmean(values_of(table, cell, row["Variant"], "drop"))
+                for cell in table.cells
+                if cell.regime == regime
+            ]
+            assert numbers(row[regime]) == pytest.approx([-fmean(drops)], abs=0.00501)
+        mean, low, high = numbers(row["All [95 % interval]"])
+        every = table.frame.loc[table.frame["variant"] == row["Variant"], "drop"].mean()
+        assert low <= mean <= high
+        assert mean == pytest.approx(-every, abs=0.00501)
     assert len(main) == len(table.cells)
     assert len(full) == len(table.cells) * (1 + len(table.variants))
     for row in main:
@@ -240,7 +256,10 @@ DEGENERATE = {
     ),
     "one of all": (
         results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",)),
-        ["One network: nothing", "changes top-1 accuracy by -4.34 points (vgg16, under_trained)."],
+        [
+            "One network: nothing",
+            "costs 4.34 [3.19, 5.48] points of top-1 accuracy with `sparsegpt`",
+        ],
     ),
     "nothing to compare": (
         results(variants=("sparsegpt_bn",)),
@@ -395,11 +414,11 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     monkeypatch.setattr(Lineage, "require_whole", lambda self: [])
     origins = {
         "provenance": Origin(settings, "c0de"),
-        "claims": Origin({"claims": {}}, "c0de"),
+        "claims": Origin({"claims": {"margin": 1.0}}, "c0de"),
         "dataset": Origin({}, "c0de"),
     }
     script("collect")(paths, layers, [], table, sources, settings, "c0de")
-    script("claims")(table, sources, claims, {"claims": {}}, "c0de", origins)
+    script("claims")(table, sources, claims, {"claims": {"margin": 1.0}}, "c0de", origins)
     options = {
         "methods": {"sparsegpt": SPARSEGPT},
         "pruning": {"layout": "channels", "bn_recalibration": False},
@@ -415,7 +434,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
         "regimes": regimes,
         "recipes": {"reference": asdict(Recipe())},
         "calibration": {"images": 64, "class_balanced": False},
-        "claims": {},
+        "claims": {"margin": 1.0},
         "report": {"language": ["en", "ko"]},
         **options,
     }
@@ -479,20 +498,33 @@ def test_the_options_of_a_variant_are_told():
     assert "Options of SparseGPT" not in report(results(variants=("magnitude",)))
 
 
+def spread_of(table, weights, variant, n):
+    """Mean over `n` networks of weighted drops, and its interval."""
+    per_seed = [
+        sum(own * table.of(cell, variant)["drop"][seed] for cell, own in weights.items()) / n
+        for seed in table.seeds
+    ]
+    # Two accuracies of each network, to half an image.
+    rounding = 100 / table.n_test * (2 * len(weights) / 12) ** 0.5 / n
+    error = max(stdev(per_seed), rounding) / len(per_seed) ** 0.5
+    return {fmean(per_seed), *stats.t.interval(0.95, len(per_seed) - 1, fmean(per_seed), error)}
+
+
 def test_every_number_of_the_prose_is_found_again_in_metrics_or_claims():
-    """In sentences: means and extremes of drops, and the effects and intervals of claims."""
+    """In sentences: mean drops, how training changes them, and effects and intervals of claims."""
     table, judged = results(), judge(results())["claims"]
     text = report(table)
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
-    found = {float(n) for n in re.findall(r"[-+]\d+\.\d{2}(?= points|[,;\]:])", prose)}
-    drops = {
-        variant: [fmean(values_of(table, cell, variant, "drop")) for cell in table.cells]
-        for variant in table.variants
-    }
-    known = {-value for own in drops.values() for value in (fmean(own), max(own))}
+    found = {float(n) for n in re.findall(r"(?<![\d.])[-+]?\d+\.\d{2}(?= points|[ ,;\]:])", prose)}
+    told = ("sparsegpt", "magnitude")
+    known = {0.25}  # the width
+    for variant in told:
+        known |= spread_of(table, dict.fromkeys(table.cells, 1), variant, len(table.cells))
+        weights = {cell: -1 if cell.regime == A else 1 for cell in table.cells}
+        known |= spread_of(table, weights, variant, len(BUDGETS[A]))
     for claim in judged:
-        for comparison in claim["comparisons"]:
-            known |= {comparison[key] for key in ("effect", "low", "high")}
+        for effect in (claim, *claim["comparisons"]):
+            known |= {effect[key] for key in ("effect", "low", "high") if effect["low"] is not None}
     assert len(found) > 20
     for number in found:
         assert any(abs(number - value) < 0.005001 for value in known), number

@@ -299,3 +299,4 @@ def test_evaluation_against_a_loop():
     for c in range(3):
         mine = [h for h, label in zip(hits, labels, strict=True) if label == c]
         assert result.per_class[c] == pytest.approx(100 * sum(mine) / len(mine))
+    assert result.chance == 2 * max(labels.tolist().count(c) for c in range(3))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sparsecnn.analysis.comparisons import Term, drop_terms, gain_terms, p_value_of, weigh
+from sparsecnn.analysis.comparisons import Term, cost, gain_terms, p_value_of, weigh
 from sparsecnn.analysis.patterns import is_sweep, with_first_pattern
 from sparsecnn.analysis.reference import LAYOUT, SOLVER
 from sparsecnn.analysis.results import Results, at_largest_budget, largest_budget
@@ -97,9 +97,7 @@ def plain_row(rows: Sequence[Ingredient]) -> Ingredient | None:
 
 def mean_drop(results: Results, variant: str) -> Estimate:
     """Accuracy lost to pruning in points, averaged over the networks."""
-    cells = largest_budget(results)
-    terms = [term for cell in cells for term in drop_terms(cell, variant, 1 / len(cells))]
-    return weigh(results, terms)
+    return cost(results, variant, largest_budget(results))
 
 
 def mean_measures(results: Results) -> pd.DataFrame:

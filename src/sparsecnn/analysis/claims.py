@@ -2,17 +2,25 @@
 
 They are of the regimes that train alike (`Results.ends`): recipes are not compared.
 
-A claim says which comparisons it expects to be positive; one rule, the same for all, turns
-their intervals into a verdict (`sparsecnn.analysis.judging`). A study adds claims of its own in its
-configuration (`sparsecnn.analysis.declared`).
+A claim says which comparisons it expects to be positive; one rule, the same for all, turns the
+interval of their mean into a verdict (`sparsecnn.analysis.judging`). A study adds claims of its own
+in its configuration (`sparsecnn.analysis.declared`).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparsecnn.analysis.comparisons import Comparison, drop_terms, gain_terms, versus
+from sparsecnn.analysis.comparisons import (
+    Comparison,
+    drop_terms,
+    gain_terms,
+    mean_terms,
+    versus,
+    weigh,
+)
 from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.analysis.statistics import Estimate
 
 ARCHITECTURE: Mapping[str, str] = {
     "custom_cnn": "serial",
@@ -44,12 +52,16 @@ class Claim:
     """What is claimed, with the reference's own numbers if it is the reference's."""
     quantity: str | None
     """What is compared, in points; positive supports the claim. A noun phrase; None where `sides`
-    say it."""
+    say it. Its mean over the comparisons decides."""
     comparisons: Callable[..., list[Comparison]]
     """What to compare; raises `NotTestableError` if the study lacks it.
 
     The reference study's take a variant, `solver`, to put in the place of SparseGPT's.
     """
+    every_case: bool = False
+    """Whether each comparison is claimed to be positive, and not their mean alone."""
+    margin: float | None = None
+    """What would matter, in points; None for the study's own."""
     source: str = "reference"
     """Who claims it: the ``reference`` study, or this ``study``."""
     sides: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +98,19 @@ def drop_shrinks_with_training(results: Results, solver: str | None = None) -> l
     ]
 
 
+def change_by_training(results: Results, variant: str) -> Estimate | None:
+    """The drop under a variant at the most minus at the least training, averaged over networks.
+
+    None where none is trained longer.
+    """
+    try:
+        comparisons = drop_shrinks_with_training(results, variant)
+    except NotTestableError:
+        return None
+    shrinks = mean_terms(comparisons)
+    return weigh(results, [(-weight, cell, name) for weight, cell, name in shrinks])
+
+
 def residual_loses_more(results: Results, solver: str | None = None) -> list[Comparison]:
     """Claim 4: at the most training, a residual network's drop minus a serial one's."""
     variant = solver or judged(results)
@@ -114,6 +139,7 @@ CLAIMS: tuple[Claim, ...] = (
         ),
         English("the accuracy of SparseGPT minus that of magnitude pruning"),
         sparsegpt_against_magnitude,
+        every_case=True,
     ),
     Claim(
         2,
@@ -137,6 +163,7 @@ CLAIMS: tuple[Claim, ...] = (
             "shortest training minus that at the longest"
         ),
         drop_shrinks_with_training,
+        margin=10,
         explains=2,
     ),
     Claim(

@@ -12,8 +12,9 @@ from sparsecnn.analysis.statistics import (
     Estimate,
     Terms,
     estimate,
-    holm,
+    p_same_effect,
     p_value,
+    per_seed,
     wilson_interval,
 )
 from sparsecnn.study.config import DENSE
@@ -22,10 +23,14 @@ Term = tuple[float, Cell, str]
 """Weight, network and variant; the accuracies are summed with the weights."""
 
 REPRODUCED = "reproduced"
-NOT_REPRODUCED = "not reproduced"
+CONTRADICTED = "contradicted"
+NO_EFFECT = "no effect"
 INCONCLUSIVE = "inconclusive"
 NOT_TESTED = "not tested"
 """Where the study lacks what a claim compares."""
+
+BEST_FIRST = ("admm", "sparsegpt")
+"""Methods, the best first (docs/results/2026-11-27-solvers-cpu)."""
 
 _CANCELLED = 1e-12
 """Weights below it are rounding: sums of thirds that ought to be zero."""
@@ -42,13 +47,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A comparison's estimate, and its p-value adjusted for the number of comparisons."""
+class Effects:
+    """What comparisons came to: on average, which a claim is judged by, and each by itself."""
 
-    comparison: Comparison
-    estimate: Estimate
-    adjusted_p: float
-    """Of the effect being zero or more, where it is expected to be positive; one-sided, Holm."""
+    mean: Estimate
+    """Of the mean over the comparisons, computed for each seed."""
+    each: Sequence[tuple[Comparison, Estimate]]
+    p_same: float | None
+    """p-value of all having the same effect; None of a single seed or comparison."""
 
 
 def versus(one: Sequence[Term], other: Sequence[Term]) -> Comparison:
@@ -77,49 +83,48 @@ def p_value_of(results: Results, terms: Sequence[Term]) -> float:
     return p_value(_values(results, terms), results.n_test)
 
 
-def evaluate(
+def effects(
     results: Results, comparisons: Sequence[Comparison], confidence: float = 0.95
-) -> list[Outcome]:
-    """Estimate each comparison, with its p-value beside it."""
-    estimates = [weigh(results, comparison.terms, confidence) for comparison in comparisons]
-    two_sided = [p_value_of(results, comparison.terms) for comparison in comparisons]
-    return outcomes_of(comparisons, estimates, two_sided)
+) -> Effects:
+    """What comparisons of accuracies came to.
 
-
-def outcomes_of(
-    comparisons: Sequence[Comparison], estimates: Sequence[Estimate], p_values: Sequence[float]
-) -> list[Outcome]:
-    """Comparisons with their estimates, and two-sided p-values made one-sided and adjusted."""
-    pairs = zip(p_values, estimates, strict=True)
-    adjusted = holm([p / 2 if estimate.value < 0 else 1 - p / 2 for p, estimate in pairs])
-    return [Outcome(*parts) for parts in zip(comparisons, estimates, adjusted, strict=True)]
-
-
-def verdict(outcomes: Sequence[Outcome], confidence: float = 0.95) -> str:
-    """Whether a claim that expects every comparison to be positive holds.
-
-    `reproduced`: every interval lies above 0 (an intersection-union test, which needs no
-    correction: Berger, Technometrics 24, 1982). `not reproduced`: at least one effect is negative
-    with a one-sided, Holm-adjusted p below (1 - confidence) / 2. Otherwise `inconclusive`. At 95 %
-    either wrong verdict has a probability of at most 2.5 %, whatever the comparisons' dependence.
+    A mean over comparisons is one number for each seed, whose networks are one replicate: so they
+    may share networks, or calibration images, and differ in their spread.
     """
-    if all(outcome.estimate.low > 0 for outcome in outcomes):
+    sums = {
+        i: per_seed(_values(results, comparison.terms)) for i, comparison in enumerate(comparisons)
+    }
+    return Effects(
+        weigh(results, mean_terms(comparisons), confidence),
+        [(comparison, weigh(results, comparison.terms, confidence)) for comparison in comparisons],
+        p_same_effect(pd.DataFrame(sums)),
+    )
+
+
+def mean_terms(comparisons: Sequence[Comparison]) -> list[Term]:
+    """Terms of the mean over comparisons."""
+    return [
+        (weight / len(comparisons), cell, variant)
+        for comparison in comparisons
+        for weight, cell, variant in comparison.terms
+    ]
+
+
+def verdict(effect: Estimate, margin: float) -> str:
+    """What an effect says of a claim that expects it to be positive, with what would matter.
+
+    `reproduced`: the interval lies above 0, `contradicted`: below 0. `no effect`: neither, and it
+    lies between -`margin` and `margin` (two one-sided tests: Schuirmann, J. Pharmacokin. Biopharm.
+    15, 1987). Otherwise `inconclusive`. With a 95 % interval each of the first three is wrong in at
+    most 2.5 % of studies.
+    """
+    if effect.low > 0:
         return REPRODUCED
-    if any(against(outcome, confidence) for outcome in outcomes):
-        return NOT_REPRODUCED
+    if effect.high < 0:
+        return CONTRADICTED
+    if -margin < effect.low and effect.high < margin:
+        return NO_EFFECT
     return INCONCLUSIVE
-
-
-def against(outcome: Outcome, confidence: float = 0.95) -> bool:
-    """Whether a comparison speaks against its claim beyond doubt."""
-    return outcome.estimate.value < 0 and outcome.adjusted_p < (1 - confidence) / 2
-
-
-def deciding(outcomes: Sequence[Outcome]) -> Outcome:
-    """The comparison a verdict rests on: if one refutes, the surest, else the lowest interval's."""
-    if verdict(outcomes) == NOT_REPRODUCED:
-        return min(filter(against, outcomes), key=lambda outcome: outcome.adjusted_p)
-    return min(outcomes, key=lambda outcome: outcome.estimate.low)
 
 
 def winner(
@@ -152,20 +157,25 @@ def at_chance(results: Results) -> list[tuple[Cell, str]]:
     ]
 
 
-def costs(results: Results) -> pd.DataFrame:
-    """What each variant costs over all networks.
+def cost(results: Results, variant: str, cells: Sequence[Cell]) -> Estimate:
+    """The drop under a variant in points, averaged over networks for each seed."""
+    terms = [term for cell in cells for term in drop_terms(cell, variant, 1 / len(cells))]
+    return weigh(results, terms)
 
-    One row for each variant with its mean `drop` in points, the `worst` one, and that network's
-    `regime` and `model`. Of variants with batch-norm statistics as trained, if there are any: fresh
-    statistics alone change a network's accuracy, so that other drops are not pruning's alone.
+
+def best_and_plain(results: Results) -> tuple[str, str]:
+    """The variant of the best solver that the study has, and that of magnitude pruning.
+
+    Which is best was measured elsewhere (`BEST_FIRST`), so that no study chooses by its own test
+    set; without either, the one that costs least or most here, with batch-norm statistics as
+    trained if some are: fresh ones change accuracy by themselves. The same twice if there is one.
     """
-    fresh = results.frame.loc[results.frame["bn_recalibrated"], "variant"].unique()
-    drops = results.estimates("drop")
-    plain = drops[~drops["variant"].isin(fresh)]
-    groups = (drops if plain.empty else plain).groupby("variant", observed=True)["value"]
-    worst = drops.loc[groups.idxmax(), ["variant", "value", "regime", "model"]]
-    found = worst.rename(columns={"value": "worst"}).set_index("variant")
-    return found.assign(drop=groups.mean()).reset_index()
+    fresh = set(results.frame.loc[results.frame["bn_recalibrated"], "variant"])
+    among = [variant for variant in results.variants if variant not in fresh] or results.variants
+    costs = {variant: cost(results, variant, results.cells).value for variant in among}
+    known = (results.variant_of(method) for method in BEST_FIRST)
+    best = next((variant for variant in known if variant), min(costs, key=lambda v: costs[v]))
+    return best, results.variant_of("magnitude") or max(costs, key=lambda v: costs[v])
 
 
 def _values(results: Results, terms: Sequence[Term]) -> Terms:

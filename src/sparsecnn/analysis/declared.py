@@ -7,6 +7,7 @@ from typing import Any
 from sparsecnn.analysis.claims import Claim
 from sparsecnn.analysis.comparisons import Comparison, Term, drop_terms, gain_terms, versus
 from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.study.config import own_claims
 
 Side = Mapping[str, Any]
 """One side of a declared claim: `accuracy`, `drop` or `gain`, and perhaps `model` and `regime`."""
@@ -21,10 +22,12 @@ def declared_claims(config: Mapping[str, Any], first: int) -> list[Claim]:
             own["statement"],
             quantity=None,
             comparisons=partial(_comparisons, own),
+            every_case=own["every_case"],
+            margin=own["margin"],
             source="study",
             sides={"more": own["more"], "than": own["than"]},
         )
-        for number, (name, own) in enumerate(config["claims"].items(), first)
+        for number, (name, own) in enumerate(own_claims(config).items(), first)
     ]
 
 

@@ -1,20 +1,19 @@
 """The diagnostics of a study: one tidy table, views on it, and the test of the cause."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sparsecnn.analysis.comparisons import Comparison, Outcome, outcomes_of
+from sparsecnn.analysis.comparisons import Comparison, Effects
 from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.analysis.statistics import Estimate, mean_over_seeds, mean_p_value
+from sparsecnn.analysis.statistics import Estimate, mean_over_seeds, p_same_effect
 from sparsecnn.analysis.tables import in_order, read_csv
 from sparsecnn.errors import UserError
 from sparsecnn.study.config import DENSE, budgets
 
-WORST = 200
+WORST = 100
 """The largest error of a quadratic model, in percent (see `model_error`)."""
 
 LOSS_CHANGE = ("measured", "predicted", "first_order", "second_order", "distance", "model_error")
@@ -43,13 +42,15 @@ _LINE = ["variant", "layer", "depth", "quantity", "value"]
 _NETWORK = ["regime", "model", "variant"]
 
 
-def model_error(measured: float, predicted: float) -> float:
-    """How far a prediction is off: |predicted - measured| in percent of the larger of the two.
+def model_error(measured: float, first_order: float, second_order: float) -> float:
+    """How far the quadratic model is off, in percent of the most possible: 0 is exact, 100 worst.
 
-    0 is exact, 100 means many times too much or too little, up to 200 is of the wrong sign.
+    |first + second order - measured| / (|first order| + |second order| + |measured|), all of the
+    change of the loss. It stays bounded, and tells networks apart, where a change next to nothing
+    leaves a ratio of predicted to measured change without meaning.
     """
-    larger = max(abs(measured), abs(predicted))
-    return 100 * abs(predicted - measured) / larger if larger else 0.0
+    all_terms = abs(first_order) + abs(second_order) + abs(measured)
+    return 100 * abs(first_order + second_order - measured) / all_terms if all_terms else 0.0
 
 
 def collect_diagnostics(
@@ -167,40 +168,38 @@ def convergence(diagnostics: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def compare_model_errors(
-    comparisons: Sequence[Comparison], diagnostics: pd.DataFrame, confidence: float = 0.95
-) -> list[Outcome] | None:
+def model_error_effects(
+    comparisons: Sequence[Comparison], diagnostics: pd.DataFrame
+) -> Effects | None:
     """The same comparisons with the error of the quadratic model in the place of each drop.
 
-    Paired by seed, with Student's t-interval, cut to what is possible. None unless the networks
-    were measured with two seeds or more.
+    In percentage points, paired by seed, with Student's 95 % t-intervals cut to what is possible.
+    None unless the networks were measured with two seeds or more.
     """
-    differences = []
-    for comparison in comparisons:
+    differences = {}
+    for i, comparison in enumerate(comparisons):
         # A drop is dense minus pruned.
         terms = [
             -weight * by_seed(diagnostics, cell, variant, "model_error")
             for weight, cell, variant in comparison.terms
             if variant != DENSE
         ]
-        per_seed = pd.concat(terms, axis="columns").sum(axis="columns", skipna=False)
-        if per_seed.isna().any():
-            raise ValueError("errors of different seeds cannot be paired")
-        if len(per_seed) < 2:
-            return None
-        differences.append(per_seed)
-    return outcomes_of(
-        comparisons,
-        [_interval(per_seed, confidence) for per_seed in differences],
-        [mean_p_value(per_seed) for per_seed in differences],
+        differences[i] = pd.concat(terms, axis="columns").sum(axis="columns", skipna=False)
+    found = pd.DataFrame(differences)
+    if found.isna().any(axis=None):
+        raise ValueError("errors of different seeds cannot be paired")
+    if len(found) < 2:
+        return None
+    return Effects(
+        _interval(found.mean(axis="columns")),
+        [(comparison, _interval(found[i])) for i, comparison in enumerate(comparisons)],
+        p_same_effect(found),
     )
 
 
-def _interval(per_seed: "pd.Series[float]", confidence: float) -> Estimate:
+def _interval(differences: "pd.Series[float]") -> Estimate:
     """Of a difference of errors, which lies between -`WORST` and `WORST`."""
-    found = mean_over_seeds(per_seed, confidence, -WORST, WORST)
-    # Equal seeds, as where every error is the largest there is, tell nothing of the spread.
-    return found if found.sd else replace(found, low=-WORST, high=WORST)
+    return mean_over_seeds(differences, 0.95, -WORST, WORST)
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
@@ -217,9 +216,13 @@ def _lines(value: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str, float
     for variant, own in value["variants"].items():
         change = own["loss_change"]
         if change is not None:
-            predicted = change["first_order"] + change["second_order"]
-            error = model_error(change["measured"], predicted)
-            numbers = change | {"predicted": predicted, "model_error": error}
+            measured, first, second = (
+                change[name] for name in ("measured", "first_order", "second_order")
+            )
+            numbers = change | {
+                "predicted": first + second,
+                "model_error": model_error(measured, first, second),
+            }
             for quantity in LOSS_CHANGE:
                 yield variant, "", 0, quantity, numbers[quantity]
         yield from _layers(variant, own["layers"], "_error")

@@ -47,6 +47,7 @@ COLUMNS: Mapping[str, type] = {
     "macs_sparse_cores": float,
     "seconds": float,
     "device": str,
+    "chance": float,
     "n_classes": int,
 }
 """Of metrics.csv, in order. Nothing may be missing but what is `ADDED`; texts may be empty.
@@ -57,6 +58,7 @@ cross-entropy in nats, from 0 up. `kl` is the mean over test images of the KL di
 network's predictions from its dense network's, sum_c p_dense(c) (log p_dense(c) - log p(c)), in
 nats, from 0 up; `agreement` the percent of them on which both have the same class highest, 0 to
 100. Of the dense network itself they are 0 and 100 by definition.
+`chance` is the percent of test images in the largest class, what guessing can get.
 Sparsities are fractions of zero weights, `seconds` is the time of training (dense) or pruning.
 
 `parameters` are all numbers that training changes, `parameters_kept` those without the zeros of
@@ -77,7 +79,7 @@ COSTS = (
 )
 """The columns that count what pruning buys."""
 
-ADDED = ("kl", "agreement", *COSTS)
+ADDED = ("kl", "agreement", *COSTS, "chance")
 """Columns that tables of earlier versions lack; read as NaN."""
 
 MEASURES = ("top1", "drop", "loss_increase", "kl", "agreement")
@@ -146,8 +148,9 @@ class Results:
 
     @property
     def chance(self) -> float:
-        """Accuracy of guessing, in percent."""
-        return 100 / int(self.frame["n_classes"].iloc[0])
+        """Accuracy of guessing in percent, where the table lacks it that of classes of one size."""
+        first = self.frame.iloc[0]
+        return float(100 / first["n_classes"] if pd.isna(first["chance"]) else first["chance"])
 
     @property
     def dataset(self) -> str:

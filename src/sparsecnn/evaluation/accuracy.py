@@ -26,6 +26,8 @@ class Accuracy:
     """Percent of images whose highest logit is the reference's."""
     per_class: tuple[float, ...]
     """Percent correct among the images of each class."""
+    chance: float
+    """Percent of images that the best guess gets right, the share of the largest class."""
     n: int
     """Number of images."""
 
@@ -73,6 +75,7 @@ def evaluate(
         kl=sum_in_float64(torch.stack(divergences)) / len(labels),
         agreement=100 * int(torch.stack(agreed).sum()) / len(labels),
         per_class=tuple((100 * correct.cpu() / counts).tolist()),
+        chance=100 * int(counts.max()) / len(labels),
         n=len(labels),
     )
 

@@ -4,45 +4,56 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sparsecnn.analysis.comparisons import (
+    CONTRADICTED,
     INCONCLUSIVE,
-    NOT_REPRODUCED,
+    NO_EFFECT,
     NOT_TESTED,
     REPRODUCED,
 )
 from sparsecnn.report.labels import comparison_label
-from sparsecnn.report.language import N_, ngettext
+from sparsecnn.report.language import N_
 from sparsecnn.report.language import gettext as _
-from sparsecnn.report.text import signed, signed_interval
+from sparsecnn.report.text import p_text, signed, signed_interval
 
 Record = Mapping[str, Any]
 """A claim as claims.json has it (`sparsecnn.analysis.judging.Record`)."""
 
 VERDICTS = {
     REPRODUCED: N_("reproduced"),
-    NOT_REPRODUCED: N_("not reproduced"),
+    CONTRADICTED: N_("contradicted"),
+    NO_EFFECT: N_("no effect"),
     INCONCLUSIVE: N_("inconclusive"),
     NOT_TESTED: N_("not tested"),
 }
 
+_ALPHA = 0.05
+
 
 def verdicts(claims: Sequence[Record]) -> str:
-    """A sentence: how many claims of the reference study, and of this one, are reproduced."""
+    """A sentence: which claims of the reference study, and of this one, have which verdict."""
     sentences = []
     for source, sentence in (
-        ("reference", _("Of the reference study's {n} claims, {verdicts}.")),
-        ("study", _("Of this study's own {n} claims, {verdicts}.")),
+        ("reference", _("The reference study's claims, by number: {verdicts}.")),
+        ("study", _("This study's own claims, by number: {verdicts}.")),
     ):
         made = [claim for claim in claims if claim["source"] == source]
         parts = []
         for verdict, words in VERDICTS.items():
             numbers = [str(claim["number"]) for claim in made if claim["verdict"] == verdict]
             if numbers:
-                n = len(numbers)
-                part = ngettext("{n} is {verdict} ({claims})", "{n} are {verdict} ({claims})", n)
-                parts.append(part.format(n=n, verdict=_(words), claims=", ".join(numbers)))
+                parts.append(f"{_(words)} {', '.join(numbers)}")
         if parts:
-            sentences.append(sentence.format(n=len(made), verdicts=", ".join(parts)))
+            sentences.append(sentence.format(verdicts="; ".join(parts)))
     return " ".join(sentences)
+
+
+def verdict(claim: Record) -> str:
+    """The verdict in words; of a claim about every case that holds, whether in each of them."""
+    words, compared = VERDICTS[claim["verdict"]], claim["comparisons"]
+    if claim["verdict"] != REPRODUCED or not claim["every_case"] or len(compared) == 1:
+        return _(words)
+    in_each = all(comparison["low"] > 0 for comparison in compared)
+    return _("reproduced, in every case") if in_each else _("reproduced, on average")
 
 
 def told(claim: Record) -> dict[str, Any]:
@@ -56,6 +67,7 @@ def told(claim: Record) -> dict[str, Any]:
         **claim,
         "title": title if own else _(title),
         "statement": statement if own else _(statement),
+        "decided": verdict(claim),
         "quantity": quantity(claim),
         "evidence": evidence(claim),
     }
@@ -72,47 +84,87 @@ def quantity(claim: Record) -> str:
 
 def evidence(claim: Record) -> str:
     """What speaks for the verdict: effects, intervals, or what the study lacks."""
-    sentences = _of_comparisons(claim)
+    sentences = _of_effect(claim)
     if "explains" in claim:
         sentences += _of_cause(claim)
     elif claim["verdict"] == NOT_TESTED:
         missing = _missing(claim["missing"])
         sentences.append(_("Not tested: the study lacks {missing}.").format(missing=missing))
-    elif claim["comparisons"][0]["n"] == 1:
+    elif claim["n"] == 1:
         sentences.append(
             _("With one seed this speaks of these very networks, not of newly trained ones.")
         )
     return " ".join(sentences)
 
 
-def _of_comparisons(claim: Record) -> list[str]:
-    compared = sorted(claim["comparisons"], key=lambda comparison: comparison["effect"])
+def _of_effect(claim: Record) -> list[str]:
+    """The mean over the comparisons, and what it says."""
+    compared = claim["comparisons"]
     if not compared:
         return []
     words = quantity(claim)
-    least, most = (_effect(claim, comparison) for comparison in (compared[0], compared[-1]))
-    if len(compared) == 1:
-        sentence = _("{quantity} is {effect}.")
-    else:
-        sentence = _(
-            "{quantity} is positive in {positive} of {n} comparisons, from {least} to {most}."
+    sentence = (
+        _("{quantity} is {effect}.")
+        if len(compared) == 1
+        else _("{quantity} is {effect} on average over {n} comparisons.")
+    )
+    effect = sentence.format(
+        quantity=words[0].upper() + words[1:], effect=_points(claim), n=len(compared)
+    )
+    return [effect, *_of_margin(claim), *_of_cells(claim)]
+
+
+def _of_margin(claim: Record) -> list[str]:
+    """What the interval leaves open, or settles, beside what would matter."""
+    margin = f"{claim['margin']:g}"
+    small = max(abs(claim["low"]), abs(claim["high"])) < claim["margin"]
+    if claim["low"] <= 0 <= claim["high"]:
+        words = (
+            _("An effect that would matter (a margin of {margin}) is ruled out.")
+            if small
+            else _("The interval holds 0, and effects that would matter (a margin of {margin}).")
         )
-    effects = sentence.format(
-        quantity=words[0].upper() + words[1:],
-        effect=least,
-        positive=sum(comparison["effect"] > 0 for comparison in compared),
-        n=len(compared),
+        return [words.format(margin=margin)]
+    if small:
+        sure = _("It is not 0, but smaller than what would matter (a margin of {margin}).")
+        return [sure.format(margin=margin)]
+    return []
+
+
+def _of_cells(claim: Record) -> list[str]:
+    """Least and largest effect, how many intervals settle it, and whether they differ."""
+    compared = sorted(claim["comparisons"], key=lambda comparison: comparison["effect"])
+    if len(compared) == 1:
+        return []
+    least, most = (
+        f"{_points(comparison)} ({comparison_label(claim, comparison)})"
+        for comparison in (compared[0], compared[-1])
+    )
+    told = _(
+        "One by one the effects go from {least} to {most}; of the {n} intervals {above} lie above "
+        "0 and {below} below."
+    ).format(
         least=least,
         most=most,
+        n=len(compared),
+        above=sum(comparison["low"] > 0 for comparison in compared),
+        below=sum(comparison["high"] < 0 for comparison in compared),
     )
-    return [effects, *_of_intervals(claim)]
+    if claim["p_same"] is None:
+        return [told]
+    differ = (
+        _("They differ by more than chance ({p}).")
+        if claim["p_same"] < _ALPHA
+        else _("That they differ is not shown ({p}).")
+    )
+    return [told, differ.format(p=p_text(claim["p_same"]))]
 
 
 def _of_cause(claim: Record) -> list[str]:
-    premise = _("Claim {number}, which this is meant to explain, is {verdict} here.")
+    premise = _("Claim {number}, which this is meant to explain: {verdict}.")
     words = VERDICTS[claim["explained"]]
     sentences = [premise.format(number=claim["explains"], verdict=_(words))]
-    if claim["explained"] == NOT_REPRODUCED:
+    if claim["explained"] in (CONTRADICTED, NO_EFFECT):
         sentences.append(_("There is nothing to explain."))
     elif claim["verdict"] == NOT_TESTED:
         why = _(
@@ -120,42 +172,15 @@ def _of_cause(claim: Record) -> list[str]:
             "the quadratic model, at both budgets. The study lacks {missing}."
         )
         sentences.append(why.format(missing=_missing(claim["missing"])))
-    elif claim["explained"] != REPRODUCED and all(c["low"] > 0 for c in claim["comparisons"]):
+    elif claim["explained"] != REPRODUCED and claim["low"] > 0:
         sentences.append(_("What has not been shown cannot have been explained."))
     return sentences
 
 
-def _of_intervals(claim: Record) -> list[str]:
-    """What the intervals leave open or settle."""
-    compared = claim["comparisons"]
-
-    def named(chosen: Sequence[Record]) -> str:
-        return "; ".join(comparison_label(claim, comparison) for comparison in chosen)
-
-    if all(comparison["low"] > 0 for comparison in compared):
-        several = len(compared) > 1
-        return [_("Every interval lies above 0.") if several else _("The interval excludes 0.")]
-    if contrary := [comparison for comparison in compared if comparison["against"]]:
-        negative = _("The effect is negative beyond doubt for {comparisons}.")
-        return [negative.format(comparisons=named(contrary))]
-    sentences = []
-    if unclear := [c for c in compared if c["low"] <= 0 <= c["high"]]:
-        words = _("The interval does not exclude 0 for {comparisons}.")
-        sentences.append(words.format(comparisons=named(unclear)))
-    if below := [c for c in compared if c["high"] < 0]:
-        words = _(
-            "The interval lies below 0 for {comparisons}, but not beyond doubt once corrected for "
-            "the number of comparisons."
-        )
-        sentences.append(words.format(comparisons=named(below)))
-    return sentences
-
-
-def _effect(claim: Record, comparison: Record) -> str:
-    return _("{value} points {interval} ({comparison})").format(
-        value=signed(comparison["effect"]),
-        interval=signed_interval(comparison["low"], comparison["high"]),
-        comparison=comparison_label(claim, comparison),
+def _points(effect: Record) -> str:
+    return _("{value} points {interval}").format(
+        value=signed(effect["effect"]),
+        interval=signed_interval(effect["low"], effect["high"]),
     )
 
 

@@ -119,6 +119,7 @@ def report_context(
         "bn_recalibrated": results.frame["bn_recalibrated"].any(),
         "several_recipes": results.frame["recipe"].nunique() > 1,
         "beside": differences(results, reference),
+        "answer_table": tables.answer_table(results),
         "main_table": tables.main_table(results),
         "measures_table": tables.measures_table(results),
         "compared_with_dense": results.frame["kl"].notna().any(),

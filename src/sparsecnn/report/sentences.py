@@ -1,54 +1,86 @@
 """Sentences and clauses of the report that depend on what was found, in the present language."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from sparsecnn.analysis.ablation import PLAIN, mean_drop
-from sparsecnn.analysis.comparisons import costs
+from sparsecnn.analysis.claims import change_by_training
+from sparsecnn.analysis.comparisons import best_and_plain, cost
 from sparsecnn.analysis.patterns import LITTLE, kept_by, sparsest_cheap
-from sparsecnn.analysis.results import Cell, Results, largest_budget
+from sparsecnn.analysis.results import Results, largest_budget
 from sparsecnn.report.labels import correction_label
 from sparsecnn.report.language import gettext as _
-from sparsecnn.report.text import signed
+from sparsecnn.report.text import signed, signed_interval
 
 
 def answer(results: Results) -> str:
-    """One sentence: what the kindest and the harshest variant cost (`comparisons.costs`)."""
-    found = costs(results)
-    kindest, harshest = found.loc[found["drop"].idxmin()], found.loc[found["drop"].idxmax()]
-    sentences = {
-        # Of one network or several, of one variant or several.
-        (False, False): _(
-            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points "
-            "({cell})."
-        ),
-        (False, True): _(
-            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points "
-            "({cell}); `{harshest}` by {most} points ({cell})."
-        ),
-        (True, False): _(
-            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points on "
-            "average over {n} combinations of network and regime (at worst {worst_of_least})."
-        ),
-        (True, True): _(
-            "Pruned without fine-tuning, `{kindest}` changes top-1 accuracy by {least} points on "
-            "average over {n} combinations of network and regime (at worst {worst_of_least}); "
-            "`{harshest}` by {most} points (at worst {worst_of_most})."
-        ),
-    }
-    return sentences[len(results.cells) > 1, kindest["variant"] != harshest["variant"]].format(
-        kindest=kindest["variant"],
-        harshest=harshest["variant"],
-        least=signed(-kindest["drop"]),
-        most=signed(-harshest["drop"]),
-        n=len(results.cells),
-        cell=results.cells[0],
-        worst_of_least=_worst(kindest),
-        worst_of_most=_worst(harshest),
+    """Two sentences: what the best solver and magnitude pruning cost, and what training changes.
+
+    Averages over all networks; the second is missing where none is trained longer.
+    """
+    solver, plain = best_and_plain(results)
+    costs = {variant: cost(results, variant, results.cells) for variant in (solver, plain)}
+    patterns = results.frame.loc[results.frame["variant"].isin(costs), "pattern"].unique()
+    both = _(
+        "Pruning to {pattern} without fine-tuning costs {solver_cost} points of top-1 accuracy "
+        "with `{solver}` and {plain_cost} with `{plain}` ({mean})."
     )
+    one = _(
+        "Pruning to {pattern} without fine-tuning costs {solver_cost} points of top-1 accuracy "
+        "with `{solver}` ({mean})."
+    )
+    costly, cheap = costs[plain], costs[solver]
+    sentence = (both if solver != plain else one).format(
+        pattern=", ".join(patterns),
+        solver=solver,
+        plain=plain,
+        solver_cost=_unsigned(cheap.value, cheap.low, cheap.high),
+        plain_cost=_unsigned(costly.value, costly.low, costly.high),
+        mean=_mean_of(cheap.basis, cheap.n, len(results.cells)),
+    )
+    return " ".join([sentence, *_training_changes(results, list(costs))])
+
+
+def _training_changes(results: Results, variants: Sequence[str]) -> list[str]:
+    """A sentence on how the costs change from the shortest to the longest training, if they do."""
+    changes = [change_by_training(results, variant) for variant in variants]
+    told = [
+        f"{signed(change.value)} {signed_interval(change.low, change.high)}"
+        for change in changes
+        if change
+    ]
+    if not told:
+        return []
+    words = (
+        _("Training longer, `{most}` instead of `{least}`, changes that by {solver} points.")
+        if len(told) == 1
+        else _(
+            "Training longer, `{most}` instead of `{least}`, changes that by {solver} and {plain} "
+            "points."
+        )
+    )
+    least, most = results.ends
+    return [words.format(least=least, most=most, solver=told[0], plain=told[-1])]
+
+
+def _unsigned(*numbers: float) -> str:
+    value, low, high = (f"{round(number, 2) + 0:.2f}" for number in numbers)
+    return f"{value} [{low}, {high}]"
+
+
+def _mean_of(basis: str, seeds: int, networks: int) -> str:
+    """What an interval is over, and a mean."""
+    over = (
+        _("95 % interval over test images")
+        if basis == "test images"
+        else _("95 % interval over {n} seeds").format(n=seeds)
+    )
+    if networks == 1:
+        return over
+    words = _("mean over {n} combinations of network and regime, {over}")
+    return words.format(n=networks, over=over)
 
 
 def patterns_answer(results: Results, series: Mapping[str, str]) -> str:
@@ -116,7 +148,3 @@ def why(results: Results, steps: Mapping[str, str]) -> str:
         n=networks,
         corrected=", ".join(corrected),
     )
-
-
-def _worst(cost: "pd.Series[Any]") -> str:
-    return f"{signed(-cost['worst'])}: {Cell(cost['regime'], cost['model'])}"

@@ -12,7 +12,7 @@ from sparsecnn.analysis.ablation import (
     has_many,
     shown,
 )
-from sparsecnn.analysis.comparisons import winner
+from sparsecnn.analysis.comparisons import cost, winner
 from sparsecnn.analysis.curves import curve_of
 from sparsecnn.analysis.reference import (
     imitations,
@@ -22,13 +22,14 @@ from sparsecnn.analysis.reference import (
     shared_methods,
 )
 from sparsecnn.analysis.results import Cell, Results
+from sparsecnn.report.claims import verdict
 from sparsecnn.report.labels import (
     comparison_label,
     epochs_number,
     method_label,
 )
 from sparsecnn.report.language import gettext as _
-from sparsecnn.report.text import ABSENT, p_text, signed, signed_interval, table
+from sparsecnn.report.text import ABSENT, signed, signed_interval, table
 from sparsecnn.study.config import DENSE
 
 _NETWORK = ["regime", "model", "variant"]
@@ -47,6 +48,25 @@ def headline(results: Results) -> str:
         by_variant = by_cell.reset_index(names=_("Variant"))
         return f"{title}\n\n{table(by_variant, style='simple')}"
     return f"{title}\n\n{table(_main(results, texts), (0, 1), style='simple')}"
+
+
+def answer_table(results: Results) -> str:
+    """What each variant changes, averaged over networks: in each regime, and in all of them.
+
+    Of a single regime, by network.
+    """
+    by, names = (
+        ("regime", results.regimes) if len(results.regimes) > 1 else ("model", results.models)
+    )
+    groups = {name: [cell for cell in results.cells if getattr(cell, by) == name] for name in names}
+    rows = []
+    for variant in results.variants:
+        means = [signed(-cost(results, variant, cells).value) for cells in groups.values()]
+        of_all = cost(results, variant, results.cells)
+        interval = signed_interval(-of_all.high, -of_all.low)
+        rows.append([variant, *means, f"{signed(-of_all.value)} {interval}"])
+    frame = pd.DataFrame(rows, columns=[_("Variant"), *groups, _("All [95 % interval]")])
+    return table(frame if len(groups) > 1 else frame.drop(columns=names))
 
 
 def main_table(results: Results) -> str:
@@ -185,50 +205,61 @@ def reference_table(results: Results, published: pd.DataFrame) -> str | None:
 
 
 def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
-    """Verdict, effect and interval of every claim."""
+    """Effect, interval and verdict of every claim, and how many of its comparisons settle it."""
     rows = []
     for claim in claims:
-        verdict, title = claim["verdict"], claim["title"]
-        row = [str(claim["number"]), _(title), _(verdict)]
+        title = claim["title"]
+        row = [str(claim["number"]), _(title)]
         if claim["effect"] is None:
-            rows.append([*row, _("not measured"), ""])
-        else:
-            rows.append(
-                [*row, signed(claim["effect"]), signed_interval(claim["low"], claim["high"])]
-            )
-    header = ["#", _("Claim"), _("Verdict"), _("Effect (points)"), _("95 % interval")]
-    return table(pd.DataFrame(rows, columns=header), range(3))
+            rows.append([*row, _("not measured"), "", "", verdict(claim)])
+            continue
+        compared = claim["comparisons"]
+        effects = [comparison["effect"] for comparison in compared]
+        rows.append(
+            [
+                *row,
+                f"{signed(claim['effect'])} {signed_interval(claim['low'], claim['high'])}",
+                f"{signed(min(effects))}, {signed(max(effects))}",
+                _("{above}, {below} of {n}").format(
+                    above=sum(comparison["low"] > 0 for comparison in compared),
+                    below=sum(comparison["high"] < 0 for comparison in compared),
+                    n=len(compared),
+                ),
+                verdict(claim),
+            ]
+        )
+    header = ["#", _("Claim"), _("Effect [95 % interval]"), _("Least, most")]
+    header += [_("Above, below 0"), _("Verdict")]
+    return table(pd.DataFrame(rows, columns=header), (0, 1, 5))
 
 
 def solvers_table(by_solver: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Verdict and effect of every claim on accuracies, with each variant as SparseGPT."""
+    """Effect and verdict of every claim on accuracies, with each variant as SparseGPT."""
     rows = []
     for claims in zip(*by_solver.values(), strict=True):
         title = claims[0]["title"]
         row = [str(claims[0]["number"]), _(title)]
         for claim in claims:
-            verdict = claim["verdict"]
-            effect = "" if claim["effect"] is None else f" ({signed(claim['effect'])})"
-            row.append(_(verdict) + effect)
+            effect = "" if claim["effect"] is None else f"{signed(claim['effect'])}: "
+            row.append(effect + verdict(claim))
         rows.append(row)
     header = ["#", _("Claim"), *by_solver]
     return table(pd.DataFrame(rows, columns=header), range(len(header)))
 
 
 def comparisons_table(claim: Mapping[str, Any]) -> str:
-    """Every comparison that a claim rests on."""
+    """Every comparison that a claim's effect is the mean of."""
     rows = [
         [
             comparison_label(claim, comparison),
             signed(comparison["effect"]),
             signed_interval(comparison["low"], comparison["high"]),
-            p_text(comparison["adjusted_p"]),
             str(comparison["n"]),
         ]
         for comparison in claim["comparisons"]
     ]
-    header = [_("Comparison"), _("Effect (points)"), _("95 % interval")]
-    return table(pd.DataFrame(rows, columns=[*header, _("p against the claim"), "n"]))
+    header = [_("Comparison"), _("Effect (points)"), _("95 % interval"), "n"]
+    return table(pd.DataFrame(rows, columns=header))
 
 
 def top1_and_drop(results: Results) -> pd.DataFrame:

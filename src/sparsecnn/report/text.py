@@ -21,8 +21,8 @@ def signed_interval(low: float, high: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value to three decimals: ``0.042``, ``< 0.001``."""
-    return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
+    """A p-value to three decimals: ``p = 0.042``, ``p < 0.001``."""
+    return f"p = {p:.3f}" if p >= 0.0005 else "p < 0.001"
 
 
 def escaped(text: str) -> str:
