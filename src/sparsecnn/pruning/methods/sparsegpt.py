@@ -32,9 +32,9 @@ class SparseGPT:
     """One pass over the columns; the mask of a group is chosen on the weights updated so far."""
 
     companions: ClassVar = Companions(calibration="sequential", target="dense", refit=True)
-    """Together these lost 0.6 points of accuracy, mean of three networks, where the published
-    algorithm - independent, its own outputs, no refit - lost 6.1, and no other combination less
-    than 1.5: docs/results/2026-11-24-ablation-cpu."""
+    """Together these lost 0.4 points of accuracy, mean of three networks, where the published
+    algorithm - independent, its own outputs, no refit - lost 4.1, and no other combination less
+    than 1.3: docs/results/2026-11-27-holdout-ablation-cpu."""
 
     selection: str = "diagonal"
     """``diagonal``: the published score w^2 / U_jj^2 of each weight. ``joint``: the exact cost
