@@ -57,8 +57,8 @@ def rates(n: int, spreads: Sequence[float], tails: str, studies: int) -> dict[st
         "zero contradicted": share(verdict(mean, margin) == CONTRADICTED for mean in means),
         "margin called no effect": share(verdict(mean, margin) == NO_EFFECT for mean in at_margin),
         "zero called no effect": share(verdict(mean, margin) == NO_EFFECT for mean in means),
-        "equal cells differ": share(p_same_effect(pd.DataFrame(one)) < 0.05 for one in same),
-        "unequal cells differ": share(p_same_effect(pd.DataFrame(one)) < 0.05 for one in found),
+        "equal cells differ": share(differ(one) for one in same),
+        "unequal cells differ": share(differ(one) for one in found),
         "worst cell covered": covered(same, same.std(axis=1, ddof=1), n - 1),
         "if pooled": covered(same, pooled(same), len(spreads) * (n - 1)),
     }
@@ -73,13 +73,20 @@ def noise(
     """Deviations of every study, seed and comparison; a tenth of the variance is of the seed."""
     own = random.standard_t(3, shape) / 3**0.5 if tails == "heavy" else random.normal(size=shape)
     of_seed = random.normal(size=(*shape[:2], 1))
-    return spreads * (0.9**0.5 * own + 0.1**0.5 * of_seed)
+    deviations: NDArray[np.float64] = spreads * (0.9**0.5 * own + 0.1**0.5 * of_seed)
+    return deviations
+
+
+def differ(effects: NDArray[np.float64]) -> bool:
+    """Whether the comparisons of a study differ by more than chance."""
+    p = p_same_effect(pd.DataFrame(effects))
+    return p is not None and p < 0.05
 
 
 def pooled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The standard deviation that all comparisons of a study share, if they share one."""
-    variance = values.var(axis=1, ddof=1).mean(axis=1, keepdims=True)
-    return np.broadcast_to(variance**0.5, (len(values), values.shape[2]))
+    variances: NDArray[np.float64] = values.var(axis=1, ddof=1)
+    return np.sqrt(variances.mean(axis=1, keepdims=True)) + np.zeros_like(variances)
 
 
 def covered(values: NDArray[np.float64], sd: NDArray[np.float64], freedom: int) -> float:

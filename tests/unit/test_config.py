@@ -388,7 +388,7 @@ WRONG = [
     ({"on_new_versions": "ask"}, 'on_new_versions: "ask" is not allowed (allowed: warn, rerun)'),
     ({"claims": {"c": {"statement": "x"}}}, "claims.c: more, than missing"),
     ({"claims": {"margin": 0}}, "claims.margin: 0 is not allowed, it must be more than 0"),
-    ({"claims": {"margin": "wide"}}, "claims.margin: \"wide\" is not of type number; write a num"),
+    ({"claims": {"margin": "wide"}}, 'claims.margin: "wide" is not of type number; write a num'),
     (claimed({}, {"drop": "magnitude"}), "claims.c.more: must not be empty"),
     (
         claimed({"drop": "magnitude", "accuracy": "dense"}, {"drop": "sparsegpt"}),
