@@ -86,7 +86,8 @@ def differ(effects: NDArray[np.float64]) -> bool:
 def pooled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The standard deviation that all comparisons of a study share, if they share one."""
     variances: NDArray[np.float64] = values.var(axis=1, ddof=1)
-    return np.sqrt(variances.mean(axis=1, keepdims=True)) + np.zeros_like(variances)
+    sd: NDArray[np.float64] = np.sqrt(variances.mean(axis=1, keepdims=True))
+    return sd + np.zeros_like(variances)
 
 
 def covered(values: NDArray[np.float64], sd: NDArray[np.float64], freedom: int) -> float:
