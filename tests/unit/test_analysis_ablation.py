@@ -221,7 +221,9 @@ def test_the_imitation_stands_beside_the_references_numbers():
         "26.30 (-58.90)",
         "58.60 (-26.60)",
     )
-    assert "Other than there: `augmented_calibration: false`, `ridge: 0`, `calibration: indep" in TEXT
+    assert (
+        "Other than there: `augmented_calibration: false`, `ridge: 0`, `calibration: indep" in TEXT
+    )
 
 
 def test_other_figures_show_the_first_variants():

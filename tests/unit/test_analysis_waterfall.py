@@ -59,7 +59,8 @@ def test_levels_are_means_over_networks_and_steps_are_paired_by_seed(seeds):
     assert list(found.index) == list(WATERFALL)
     before = None
     for variant, row in found.iterrows():
-        seedwise = [fmean(x) for x in zip(*(lost(variant, m, table) for m in table.models))]
+        networks = [lost(variant, model, table) for model in table.models]
+        seedwise = [fmean(own) for own in zip(*networks, strict=True)]
         own = mean_drop(table, variant)
         assert row["drop"] == pytest.approx(fmean(seedwise))
         assert tuple(row[["drop", "drop_low", "drop_high"]]) == (own.value, own.low, own.high)

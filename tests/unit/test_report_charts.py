@@ -246,7 +246,7 @@ def test_a_waterfall_goes_from_the_first_level_to_the_last(seeds):
         assert svg.count(f">{bar['label']}</text>") == 1
     # Every bar lies where its ends do on the one axis.
     drawn = re.findall(
-        r'aria-label="step: ([^;]*); variant[^"]*" role="graphics-symbol" '
+        r'; step: ([^;]*); variant[^"]*" role="graphics-symbol" '
         r'aria-roledescription="bar" d="M([-\d.]+),[-\d.]+h([-\d.]+)',
         svg,
     )

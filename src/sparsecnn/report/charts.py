@@ -223,20 +223,23 @@ def waterfall_chart(results: Results, steps: Sequence[Step]) -> alt.ConcatChart 
     labels = list(bars["label"])
     large: dict[str, Any] = {"labelFontSize": _LARGE, "titleFontSize": _LARGE, "labelLimit": 0}
     named = f"{json.dumps(labels)}[datum.value]"
-    y = alt.Y("place:O", axis=alt.Axis(title=None, ticks=False, labelExpr=named, **large))
+    y = alt.Y(
+        "place:O", axis=alt.Axis(title=None, ticks=False, labelExpr=named, labelPadding=8, **large)
+    )
     across = alt.Axis(title=_("accuracy lost (points)"), **large)
     # Room for the number right of the longest bar.
     ends = min(bars["least"].min(), 0), bars["right"].max() * 1.08
     x = alt.X("start:Q", axis=across, scale=alt.Scale(domain=list(ends), nice=False))
     kinds = {"level": INK, "gain": COLOURS[2], "loss": COLOURS[1]}
     colour = alt.Scale(domain=list(kinds), range=list(kinds.values()))
+    pale = alt.Scale(domain=list(kinds), range=[0.35, 0.75, 0.75])  # whiskers lie on them
     said = {"label": _("step"), "variant": _("variant"), "told": _("points")}
     said["interval"] = _("95 % interval")
 
     def layers(own: pd.DataFrame) -> list[alt.Chart]:
         base = over(own).encode(y=y)
         joints = over(own[:-1]).mark_rule(stroke=INK, opacity=0.4, aria=False)
-        drawn = base.mark_bar(height=alt.RelativeBandSize(0.62), opacity=0.75)
+        drawn = base.mark_bar(height=alt.RelativeBandSize(0.62), opacity=1)
         whiskers = base.mark_rule(stroke=INK, strokeWidth=1.6)
         numbers = base.mark_text(align="left", dx=6, fontSize=_LARGE, fill=INK)
         return [
@@ -246,6 +249,7 @@ def waterfall_chart(results: Results, steps: Sequence[Step]) -> alt.ConcatChart 
                 x=x,
                 x2="end:Q",
                 fill=alt.Fill("kind:N", scale=colour, legend=None),
+                fillOpacity=alt.FillOpacity("kind:N", sort=list(kinds), scale=pale, legend=None),
                 tooltip=[alt.Tooltip(field=k, type="nominal", title=t) for k, t in said.items()],
             ),
             whiskers.encode(x=alt.X("least:Q"), x2="most:Q"),
