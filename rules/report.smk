@@ -12,7 +12,8 @@ TEMPLATES = sorted(
     f"markdown/{path.name}"
     for path in Path(workflow.basedir, "report", "markdown").glob("*.j2")
 )
-FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets", "patterns"]
+FIGURES = ["accuracy", "drop", "layer_error", "ablation", "budgets"]
+FIGURES += ["patterns", "waterfall"]
 FIGURES += ["quadratic_model", "accumulation"] if DIAGNOSED else []
 
 
@@ -114,7 +115,8 @@ rule figures:
         mem_mb=1000,
         runtime=10,
     params:
-        settings={key: study[key] for key in ("pruning", "methods", "variants")},
+        settings={key: study[key] for key in ("pruning", "methods", "variants")}
+        | {"report": {"waterfall": study["report"]["waterfall"]}},
         origins=recorded_origins(),
         after=after(),
         code=digest.of("figures.py"),

@@ -9,6 +9,7 @@ from sparsecnn.analysis.ablation import ingredients
 from sparsecnn.analysis.diagnostics import read_diagnostics
 from sparsecnn.analysis.layer_errors import read_layer_errors
 from sparsecnn.analysis.results import read_results
+from sparsecnn.analysis.waterfall import steps
 from sparsecnn.artifacts import Origin, atomic_write, write_text
 from sparsecnn.job import run_job
 from sparsecnn.report.chart_parts import picture
@@ -28,13 +29,14 @@ def main(
     origins: dict[str, Origin],
     diagnostics: Path | None = None,
 ) -> None:
-    """Write the figures as SVG, and as PNG beside; `settings` as in `ingredients`."""
+    """Write the figures as SVG, and as PNG beside; `settings` as in `ingredients` and `steps`."""
     tables = [table, *layers, *([diagnostics] if diagnostics else [])]
     read_record(provenance, origins["provenance"], tables)
     charts = study_charts(
         read_results(table),
         read_layer_errors(layers),
         ingredients(settings),
+        steps(settings),
         read_diagnostics(diagnostics) if diagnostics else None,
     )
     for path in figures:

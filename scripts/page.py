@@ -8,6 +8,7 @@ from sparsecnn.analysis.ablation import ingredients
 from sparsecnn.analysis.diagnostics import read_diagnostics
 from sparsecnn.analysis.layer_errors import read_layer_errors
 from sparsecnn.analysis.results import read_results
+from sparsecnn.analysis.waterfall import steps
 from sparsecnn.artifacts import Origin, write_text
 from sparsecnn.job import run_job
 from sparsecnn.report.chart_parts import on_page
@@ -36,7 +37,7 @@ def main(
     catalogues: Sequence[Path] = (),
     diagnostics: Path | None = None,
 ) -> None:
-    """Write a page of each report; `settings` as in `ingredients`, and `report`."""
+    """Write a page of each report; `settings` as in `ingredients` and `steps`."""
     tables = [table, *layers, *([diagnostics] if diagnostics else [])]
     read_record(provenance, origins["provenance"], tables)
     links = relative_links(figures, pages[0])
@@ -48,7 +49,8 @@ def main(
         for other in reports:  # in a page, the other languages are pages too
             markdown = markdown.replace(f"]({other.name})", f"]({other.stem}.html)")
         with speaking(words.get(language)):
-            charts = study_charts(results, errors, ingredients(settings), measured)
+            rows, found = ingredients(settings), steps(settings)
+            charts = study_charts(results, errors, rows, found, measured)
             text = render_page(
                 markdown,
                 template.read_text(encoding="utf-8"),

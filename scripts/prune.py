@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ BATCH_SIZE = 256
 GPU_BATCH_SIZE = 1024
 """Each batch is a forward pass in a thread of its own, for which cuDNN plans every shape anew."""
 UNALTERED = {"crop_padding": 0, "horizontal_flip": False, "cutout": 0}
-"""What a recipe may do to the images that batch-norm statistics are of, and does not."""
+"""What a recipe may do to images, and does not."""
+OF_IMAGES = ("augmented_calibration", "bn_recalibration")
+"""Settings that say what is shown to the network, and are none of `prune`."""
 
 
 def main(
@@ -38,18 +41,23 @@ def main(
     """Prune the dense network on its calibration set; write its weights and its layers."""
     model, parent = read_network(dense, "dense", origins["dense"])
     images, calibration_manifest = load_calibration(calibration, origins["calibration"])
-    options = {k: v for k, v in settings["pruning"].items() if k != "bn_recalibration"}
+    pruning = settings["pruning"]
+    options = {k: v for k, v in pruning.items() if k not in OF_IMAGES}
+    # How a given network was trained is not known: nothing is altered for it.
+    training = parent.settings.get("training", UNALTERED)
+    alterations = {name: training[name] for name in UNALTERED}
     with use_device(device) as on:
         model.to(on)
         size = GPU_BATCH_SIZE if on.type == "cuda" else BATCH_SIZE
-        result = prune(model, batches(images, size, on), **options)
+        altered = partial(
+            augmented_batches, images, device=on, seed=parent.settings["seed"], **alterations
+        )
+        augmented = pruning.get("augmented_calibration", False)
+        shown = altered(batch_size=size) if augmented else batches(images, size, on)
+        result = prune(model, shown, **options)
         logger.info("pruned %d of %d layers", len(result.masks), len(result.layers))
-        if settings["pruning"]["bn_recalibration"]:
-            # How a given network was trained is not known: nothing is altered for it.
-            training = parent.settings.get("training", UNALTERED)
-            altered = {name: training[name] for name in UNALTERED}
-            inputs = augmented_batches(images, BATCH_SIZE, on, parent.settings["seed"], **altered)
-            count = recalibrate_batchnorm(model, inputs)
+        if pruning["bn_recalibration"]:
+            count = recalibrate_batchnorm(model, altered(batch_size=BATCH_SIZE))
             logger.info("re-estimated the statistics of %d batch-norm layers", count)
     manifest = Manifest(
         kind="pruned",

@@ -153,3 +153,38 @@ def static_obs(
                 row[start + j] = 0
             row[[start + j for j in removed]] = 0
     return result
+
+
+@torch.no_grad()
+def reference_protocol(model: nn.Module, images: Tensor, ridge: float) -> None:
+    """What the reference study calls SparseGPT, on a whole network in place, at 2:4.
+
+    Every convolution and linear layer in the order of its modules; the inputs are those that the
+    network as pruned so far gives it; the whole of an output's weight is cut into groups of four,
+    and what is left over stays dense.
+    """
+    for layer in model.modules():
+        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+            continue
+        inputs: list[Tensor] = []
+        hook = layer.register_forward_pre_hook(lambda _, given, kept=inputs: kept.append(given[0]))
+        model(images)
+        hook.remove()
+        rows = (
+            inputs[0] if isinstance(layer, nn.Linear) else unfolded_rows(layer, inputs[0])[0]
+        ).double()
+        hessian = rows.T @ rows / len(rows)
+        added = 0.01 * hessian.diagonal().mean() + ridge
+        inverse = torch.linalg.inv(hessian + added * torch.eye(len(hessian), dtype=torch.float64))
+        matrix = layer.weight.double().flatten(1).clone()
+        for start in range(0, matrix.shape[1] - 3, 4):
+            scores = matrix[:, start : start + 4] ** 2 / inverse.diagonal()[start : start + 4]
+            removed = scores.argsort(dim=1)[:, :2]
+            for j in range(4):
+                gone = (removed == j).any(1)
+                change = torch.where(gone, matrix[:, start + j], 0) / inverse[start + j, start + j]
+                matrix[:, start + j + 1 :] -= torch.outer(
+                    change, inverse[start + j, start + j + 1 :]
+                )
+                matrix[gone, start + j] = 0
+        layer.weight.copy_(matrix.view_as(layer.weight))

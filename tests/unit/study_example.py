@@ -26,7 +26,7 @@ from sparsecnn.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = read_reference(ROOT / "report" / "reference-study.csv")
-FIGURES = ("accuracy", "drop", "layer_error", "ablation", "budgets", "patterns")
+FIGURES = ("accuracy", "drop", "layer_error", "ablation", "budgets", "patterns", "waterfall")
 DIAGNOSTIC_FIGURES = ("quadratic_model", "accumulation")
 GOLDEN = {
     "en": Path(__file__).parent / "golden" / "report.md",
@@ -221,6 +221,26 @@ def ablation_config(chosen: Sequence[str] = tuple(INGREDIENTS)) -> dict[str, Any
     published = {"calibration": "independent", "target": "own", "refit": False}
     config = {"models": models, "regimes": BUDGETS, "variants": variants}
     return complete_config(config | {"methods": {"sparsegpt": published}}, schema)
+
+
+WATERFALL = (
+    "static_obs_flat",
+    "sparsegpt_flat",
+    "sparsegpt",
+    "sparsegpt_refit",
+    "sparsegpt_sequential",
+    "sparsegpt_dense_target",
+    "sparsegpt_dense_target_bn",
+)
+"""Variants of an ablation, each with one setting changed."""
+
+
+def waterfall_config(names: Sequence[str] = WATERFALL) -> dict[str, Any]:
+    """The completed configuration of these variants, whose steps the report explains."""
+    config = ablation_config()
+    variants = {name: config["variants"][name] for name in names}
+    report = config["report"] | {"waterfall": list(names)}
+    return config | {"variants": variants, "report": report}
 
 
 def ablation_values(
@@ -452,6 +472,7 @@ def _report(
             "methods": {"sparsegpt": SPARSEGPT},
             "claims": {"margin": 1.0},
             "diagnostics": {"images": 512, "variants": None} if measured is not None else None,
+            "report": {"language": list(names), "waterfall": None},
             **(settings or {"variants": {name: VARIANTS[name] for name in table.variants}}),
         },
         diagnostics=measured,

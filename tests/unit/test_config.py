@@ -185,15 +185,16 @@ def test_null_removes_an_entry_of_the_default():
 
 def test_diagnosed_are_the_variants_that_keep_their_statistics_or_those_named():
     assert diagnosed(complete()) == [
+        "admm",
+        "imitation",
         "magnitude",
         "sparsegpt",
         "sparsegpt_published",
-        "static_obs",
         "wanda",
     ]
-    assert diagnosed(complete(diagnostics={"variants": ["sparsegpt_bn", "magnitude"]})) == [
+    assert diagnosed(complete(diagnostics={"variants": ["magnitude_bn", "magnitude"]})) == [
         "magnitude",
-        "sparsegpt_bn",
+        "magnitude_bn",
     ]
     assert diagnosed(complete(diagnostics={"variants": []})) == []
     permuted = complete(variants={"permuted": {"method": "magnitude", "permute_channels": True}})

@@ -25,6 +25,7 @@ from study_example import (
     sweep_config,
     sweep_results,
     values_of,
+    waterfall_config,
     with_top1,
 )
 from test_analysis_curves import EPOCHS, curve
@@ -34,6 +35,7 @@ from sparsecnn.analysis.ablation import FEW, columns, ingredients
 from sparsecnn.analysis.patterns import is_sweep
 from sparsecnn.analysis.results import Cell, read_results
 from sparsecnn.analysis.tables import write_csv
+from sparsecnn.analysis.waterfall import levels, steps
 from sparsecnn.report.chart_parts import COLOURS, SHAPES, look_of, on_page, picture
 from sparsecnn.report.charts import (
     ablation_chart,
@@ -42,6 +44,7 @@ from sparsecnn.report.charts import (
     drop_chart,
     patterns_chart,
     study_charts,
+    waterfall_chart,
 )
 from sparsecnn.report.labels import column_label, ingredient_label
 from sparsecnn.report.language import speaking
@@ -54,6 +57,7 @@ from sparsecnn.report.layer_charts import (
 CONFIG = ablation_config()
 WIDE = ablation_results(CONFIG)
 SWEEP = sweep_config()
+STEPPED = waterfall_config()
 ONE = results(seeds=(0,), regimes={"under_trained": {"vgg16": 5}}, variants=("sparsegpt",))
 SMALL = results(
     (0, 1, 2), {"fully_trained": {"vgg16": 5, "resnet18": 5}}, ("magnitude", "sparsegpt")
@@ -67,6 +71,7 @@ STUDIES = {
     "curve": curve(),
     "ablation": WIDE,
     "patterns": sweep_results(SWEEP, (0, 1)),
+    "waterfall": ablation_results(STEPPED, (0, 1)),
 }
 
 
@@ -86,7 +91,8 @@ def charts_of(table):
     for row in ingredients(SWEEP if is_sweep(table) else CONFIG):
         own = {column: v for column, v in row.variants.items() if v in table.variants}
         rows += [replace(row, variants=own)] if own else []
-    charts = study_charts(table, errors, rows, diagnostics(table, table.variants[:2]))
+    found = steps(STEPPED) if table is STUDIES["waterfall"] else []
+    charts = study_charts(table, errors, rows, found, diagnostics(table, table.variants[:2]))
     return {name: chart for name, chart in charts.items() if chart is not None}
 
 
@@ -213,6 +219,41 @@ def test_a_mark_stands_where_its_number_belongs(name, axis, key, quantity, scale
         assert np.corrcoef(wanted, places)[0, 1] == pytest.approx(1)
     else:
         np.testing.assert_allclose(np.polyval(np.polyfit(wanted, places, 1), wanted), places)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
+def test_a_waterfall_goes_from_the_first_level_to_the_last(seeds):
+    table = ablation_results(STEPPED, seeds)
+    found = levels(table, [step.variant for step in steps(STEPPED)])
+    chart = waterfall_chart(table, steps(STEPPED))
+    data = chart.to_dict()["datasets"].values()
+    bars = next(rows for rows in data if len(rows) == len(found) + 1 and "told" in rows[0])
+    first, *moved, last = bars
+    for bar, row in ((first, found.iloc[0]), (last, found.iloc[-1])):
+        assert (bar["start"], bar["end"], bar["kind"]) == (0, row["drop"], "level")
+        assert (bar["least"], bar["most"]) == (row["drop_least"], row["drop_most"])
+        assert bar["label"] == bar["variant"] == row.name
+    level = first["end"]
+    for bar, (variant, row) in zip(moved, found.iloc[1:].iterrows(), strict=True):
+        assert (bar["variant"], bar["start"], bar["end"]) == (variant, level, row["drop"])
+        assert bar["kind"] == ("gain" if row["drop"] <= level else "loss")
+        whisker = level - row["gain_most"], level - row["gain_least"]
+        assert (bar["least"], bar["most"]) == pytest.approx(whisker)
+        assert float(bar["told"]) == pytest.approx(row["drop"] - level, abs=0.00501)
+        level = row["drop"]
+    svg = picture(chart)[0]
+    for bar in bars:
+        assert svg.count(f">{bar['label']}</text>") == 1
+    # Every bar lies where its ends do on the one axis.
+    drawn = re.findall(
+        r'; step: ([^;]*); variant[^"]*" role="graphics-symbol" '
+        r'aria-roledescription="bar" d="M([-\d.]+),[-\d.]+h([-\d.]+)',
+        svg,
+    )
+    assert [unescape(label) for label, *_ in drawn] == [bar["label"] for bar in bars]
+    sizes = [abs(bar["end"] - bar["start"]) for bar in bars]
+    wide = [abs(float(width)) for *_, width in drawn]
+    np.testing.assert_allclose(np.array(wide) / wide[0], np.array(sizes) / sizes[0], atol=0.002)
 
 
 def test_panels_are_named_and_hold_their_own_networks():

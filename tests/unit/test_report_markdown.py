@@ -427,6 +427,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
         "magnitude": {"method": "magnitude"},
         "sparsegpt": {"method": "sparsegpt"},
     }
+    options["report"] = {"language": ["en", "ko"], "waterfall": None}
     script("figures")(table, sources, layers, figures, options, origins)
     config = {
         "study": "example",
@@ -435,7 +436,6 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
         "recipes": {"reference": asdict(Recipe())},
         "calibration": {"images": 64, "class_balanced": False},
         "claims": {"margin": 1.0},
-        "report": {"language": ["en", "ko"]},
         **options,
     }
     former.write_text("in a language that was asked for before")
@@ -447,7 +447,7 @@ def test_the_scripts_turn_metrics_into_a_report(tmp_path, monkeypatch):
     pages = [path.with_suffix(".html") for path in (text, korean)]
     script("page")(
         *([text, korean], table, sources, layers, figures, *parts, pages),
-        options | {"report": config["report"]},
+        options,
         origins,
         [CATALOGUES["ko"]],
     )

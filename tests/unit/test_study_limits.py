@@ -301,9 +301,9 @@ def test_a_study_that_goes_together_is_written_down(tmp_path):
     hessian, weight = 4 * 256**2, 4 * 32 * 256
     assert takes == {
         None: 6 * hessian,
-        "static_obs": 5.5 * hessian + 12 * weight,
+        "imitation": 7.5 * hessian + 12 * weight,
         "sparsegpt": 2.5 * hessian + 12 * weight,
-        "sparsegpt_bn": 2.5 * hessian + 12 * weight,
+        "admm": 3.5 * hessian + 19 * weight,
         "sparsegpt_published": 2.5 * hessian + 12 * weight,
     }
 
@@ -362,7 +362,7 @@ def test_images_that_are_not_square_are_refused_as_training_does(tmp_path):
 def test_a_single_image_has_no_batch_norm_statistics_where_maps_are_one_pixel(tmp_path):
     models = {"custom_cnn": None, "resnet18": {"width": 0.125}}
     overlay = SMALL | {"models": {"vgg16": None} | models, "calibration": {"images": 1}}
-    for side, refused_variants in ((8, {"magnitude_bn", "sparsegpt_bn"}), (16, set())):
+    for side, refused_variants in ((8, {"magnitude_bn"}), (16, set())):
         found = errors(run_check(tmp_path, dataset_of([10, 10], (3, side, side)), **overlay))
         assert {line.split(":")[0].removeprefix("variants.") for line in found} == refused_variants
     overlay["calibration"] = {"images": 2}
@@ -413,7 +413,7 @@ def test_a_hessian_beyond_the_memory_of_the_machine_is_refused(tmp_path, inputs)
     )
     assert all(line.startswith(f"{layer} in float32 and ") for line in found)
     pruning, diagnosing = found
-    assert "pruning (static_obs, sparsegpt, sparsegpt_bn, sparsegpt_published) up to 3,5" in pruning
+    assert "pruning (imitation, sparsegpt, sparsegpt_published, admm) up to" in pruning
     assert "GB at once, more than three quarters of the " in pruning
     assert (
         "and diagnostics about 3,867.1 GB at once, more than three quarters of the " in diagnosing

@@ -13,7 +13,6 @@ import pandas as pd
 
 from sparsecnn.analysis.comparisons import Term, cost, gain_terms, p_value_of, weigh
 from sparsecnn.analysis.patterns import is_sweep, with_first_pattern
-from sparsecnn.analysis.reference import LAYOUT, SOLVER
 from sparsecnn.analysis.results import Results, at_largest_budget, largest_budget
 from sparsecnn.analysis.statistics import Estimate, holm
 from sparsecnn.study.config import variant_settings
@@ -76,7 +75,7 @@ def ingredients(config: Mapping[str, Any]) -> list[Ingredient]:
         method = settings.pop("method")
         column = Column(settings.pop("layout"), settings.pop("bn_recalibration"))
         defaults = {**config["pruning"], **config["methods"].get(method, {})}
-        options = {key: value for key, value in settings.items() if value != defaults[key]}
+        options = {key: value for key, value in settings.items() if value != defaults.get(key)}
         key = json.dumps([method, options], sort_keys=True)
         row = rows.setdefault(key, Ingredient(method, options, {}))
         row.variants.setdefault(column, variant)
@@ -139,24 +138,6 @@ def gains_of(results: Results, pairs: Mapping[str, str]) -> pd.DataFrame:
     ).reindex(columns=["value", "low", "high"])
     p_values = [p_value_of(results, _gain_terms(results, *pair)) for pair in pairs.items()]
     return found.assign(settled=[p < _ALPHA for p in holm(p_values)])
-
-
-def corrections(results: Results) -> dict[str, str]:
-    """The reference's solver as it was, then with each fault put right, then with all: variants.
-
-    The keys are `imitation`, `inverse`, `groups`, `batch norm` and `all`; one that the study lacks
-    is left out. Empty without the imitation (`static_obs`, flattened groups, batch norm as trained)
-    or without any correction.
-    """
-    steps = {
-        "imitation": results.variant_of(SOLVER, LAYOUT),
-        "inverse": results.variant_of(PLAIN, LAYOUT),
-        "groups": results.variant_of(SOLVER, "channels"),
-        "batch norm": results.variant_of(SOLVER, LAYOUT, bn_recalibrated=True),
-        "all": results.variant_of(PLAIN, "channels", bn_recalibrated=True),
-    }
-    found = {step: variant for step, variant in steps.items() if variant}
-    return found if "imitation" in found and len(found) > 1 else {}
 
 
 def _gain_terms(results: Results, variant: str, over: str) -> list[Term]:

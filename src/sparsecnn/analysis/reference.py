@@ -11,7 +11,7 @@ import pandas as pd
 
 from sparsecnn.analysis.results import Cell, Results
 from sparsecnn.analysis.tables import read_csv
-from sparsecnn.study.config import DENSE
+from sparsecnn.study.config import DENSE, VARIANT_ONLY, variant_settings
 
 REPOSITORY = "kbhcyj/cnn_sparsegpt"
 COMMIT = "35828d0"
@@ -19,6 +19,23 @@ DATA = "CIFAR-10"
 LAYOUT = "flattened"
 SOLVER = "static_obs"
 """Our imitation of the update that the reference calls SparseGPT."""
+
+PROTOCOL: Mapping[str, Any] = {
+    "pattern": "2:4",
+    "layout": LAYOUT,
+    "coverage": "all",
+    "augmented_calibration": True,
+    "bn_recalibration": False,
+    "positions_per_image": None,
+    "damping": 0.01,
+    "ridge": 0.01,
+    "calibration": "sequential",
+    "target": "own",
+    "refit": False,
+}
+"""Settings with which `SOLVER` does what the reference's benchmark does: kbhcyj/cnn_sparsegpt,
+`pruning/sparsegpt.py` and `scripts/run_benchmark.py`. Other scripts there have a `ridge` of 0.0001.
+"""
 
 COLUMNS: Mapping[str, type] = {
     "report": str,
@@ -87,6 +104,12 @@ def imitations(results: Results, methods: Iterable[str]) -> dict[str, str]:
     if found.get("sparsegpt") is None:
         return {}
     return {method: variant for method, variant in found.items() if variant is not None}
+
+
+def departures(config: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """The settings of an imitation that are not the reference's own, with what they are here."""
+    own = VARIANT_ONLY | variant_settings(config, variant)
+    return {key: own[key] for key in PROTOCOL if own[key] != PROTOCOL[key]}
 
 
 def differences(results: Results, published: pd.DataFrame) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Pointing at a mark shows its numbers as the tables have them, seed by seed, and 
 folder. A study of many variants has its first few alone in all but the ablation.
 """
 
+import json
 import math
 import textwrap
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from sparsecnn.analysis.ablation import Column, Ingredient, columns, shown
 from sparsecnn.analysis.curves import extremes
 from sparsecnn.analysis.patterns import is_sweep, kept, kind_of, kinds, patterns_of
 from sparsecnn.analysis.results import Results, at_largest_budget, largest_budget
+from sparsecnn.analysis.waterfall import Step, levels
 from sparsecnn.report.chart_parts import (
     COLOURS,
     INK,
@@ -45,6 +47,7 @@ from sparsecnn.report.labels import (
     ingredient_label,
     kind_label,
     series_labels,
+    step_label,
 )
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.layer_charts import (
@@ -52,20 +55,24 @@ from sparsecnn.report.layer_charts import (
     layer_error_chart,
     quadratic_model_chart,
 )
+from sparsecnn.report.text import signed
 from sparsecnn.study.config import DENSE
 
 _LEGEND = {"series": "markers"}
+_LARGE = 14
+"""Size of letters where a chart is one panel of few bars."""
 
 
 def study_charts(
     results: Results,
     errors: pd.DataFrame,
     rows: Sequence[Ingredient],
+    steps: Sequence[Step],
     diagnostics: pd.DataFrame | None,
 ) -> dict[str, alt.ConcatChart | None]:
     """Every chart by the name of its figure; None where there is nothing to show.
 
-    `errors` are those of layers, as `read_layer_errors` gives them.
+    `errors` are those of layers, as `read_layer_errors` gives them; `steps` of a waterfall.
     """
     ends = extremes(results)
     charts = {
@@ -75,6 +82,7 @@ def study_charts(
         "layer_error": layer_error_chart(ends, errors),
         "ablation": ablation_chart(ends, rows),
         "patterns": patterns_chart(ends, rows),
+        "waterfall": waterfall_chart(results, steps),
     }
     if diagnostics is not None:
         charts["quadratic_model"] = quadratic_model_chart(ends, diagnostics)
@@ -202,6 +210,92 @@ def patterns_chart(results: Results, rows: Sequence[Ingredient]) -> alt.ConcatCh
 
     grid = Grid(most=len(results.models), narrowest=290, height=300, widest=420)
     return paneled(points, layers, grid, {"series": "markers", "kind": "markers"})
+
+
+def waterfall_chart(results: Results, steps: Sequence[Step]) -> alt.ConcatChart | None:
+    """Accuracy lost from the first variant of a waterfall to the last, a bar for each step between.
+
+    Means over the networks at the largest budget. None if the study has no such steps.
+    """
+    if not steps:
+        return None
+    bars = _bars(results, steps)
+    labels = list(bars["label"])
+    large: dict[str, Any] = {"labelFontSize": _LARGE, "titleFontSize": _LARGE, "labelLimit": 0}
+    named = f"{json.dumps(labels)}[datum.value]"
+    y = alt.Y(
+        "place:O", axis=alt.Axis(title=None, ticks=False, labelExpr=named, labelPadding=8, **large)
+    )
+    across = alt.Axis(title=_("accuracy lost (points)"), **large)
+    # Room for the number right of the longest bar.
+    ends = min(bars["least"].min(), 0), bars["right"].max() * 1.08
+    x = alt.X("start:Q", axis=across, scale=alt.Scale(domain=list(ends), nice=False))
+    kinds = {"level": INK, "gain": COLOURS[2], "loss": COLOURS[1]}
+    colour = alt.Scale(domain=list(kinds), range=list(kinds.values()))
+    pale = alt.Scale(domain=list(kinds), range=[0.35, 0.75, 0.75])  # whiskers lie on them
+    said = {"label": _("step"), "variant": _("variant"), "told": _("points")}
+    said["interval"] = _("95 % interval")
+
+    def layers(own: pd.DataFrame) -> list[alt.Chart]:
+        base = over(own).encode(y=y)
+        joints = over(own[:-1]).mark_rule(stroke=INK, opacity=0.4, aria=False)
+        drawn = base.mark_bar(height=alt.RelativeBandSize(0.62), opacity=1)
+        whiskers = base.mark_rule(stroke=INK, strokeWidth=1.6)
+        numbers = base.mark_text(align="left", dx=6, fontSize=_LARGE, fill=INK)
+        return [
+            *rule_at(0, "x"),
+            joints.encode(y=y, y2="next:O", x=alt.X("end:Q")),
+            drawn.encode(
+                x=x,
+                x2="end:Q",
+                fill=alt.Fill("kind:N", scale=colour, legend=None),
+                fillOpacity=alt.FillOpacity("kind:N", sort=list(kinds), scale=pale, legend=None),
+                tooltip=[alt.Tooltip(field=k, type="nominal", title=t) for k, t in said.items()],
+            ),
+            whiskers.encode(x=alt.X("least:Q"), x2="most:Q"),
+            numbers.encode(x=alt.X("right:Q"), text="told:N"),
+        ]
+
+    beside = 30 + max(map(pixels, labels)) * _LARGE // 12
+    grid = Grid(most=1, narrowest=beside + 300, height=34 * len(bars), beside=beside, widest=900)
+    return paneled(bars, layers, grid, {})
+
+
+def _bars(results: Results, steps: Sequence[Step]) -> pd.DataFrame:
+    """A bar from 0 for the first and the last variant, and from level to level for each step."""
+    found = levels(results, [step.variant for step in steps])
+    rows = found.reset_index(names="variant").to_dict("records")
+    interval, cells = _("{low} to {high}"), largest_budget(results)
+    first, last = (
+        {"label": row["variant"], "variant": row["variant"], "kind": "level", "start": 0}
+        | {"end": row["drop"], "least": row["drop_least"], "most": row["drop_most"]}
+        | {"told": f"{row['drop']:.2f}"}
+        | {
+            "interval": interval.format(
+                low=f"{row['drop_low']:.3f}", high=f"{row['drop_high']:.3f}"
+            )
+        }
+        for row in (rows[0], rows[-1])
+    )
+    moved = [
+        {"label": step_label(step), "variant": step.variant}
+        | {"kind": "gain" if row["gain"] >= 0 else "loss"}
+        | {"start": before["drop"], "end": row["drop"], "told": signed(-row["gain"])}
+        | {"least": before["drop"] - row["gain_most"], "most": before["drop"] - row["gain_least"]}
+        | {
+            "interval": interval.format(
+                low=signed(-row["gain_high"], 3), high=signed(-row["gain_low"], 3)
+            )
+        }
+        for step, before, row in zip(steps[1:], rows[:-1], rows[1:], strict=True)
+    ]
+    bars = pd.DataFrame([first, *moved, last])
+    return bars.assign(
+        place=bars.index,
+        next=bars.index + 1,
+        right=bars[["start", "end", "most"]].max(axis="columns"),
+        panel=_("mean of {n} networks").format(n=len(cells)) if len(cells) > 1 else cells[0].model,
+    )
 
 
 def _of_patterns(results: Results, rows: Sequence[Ingredient]) -> pd.DataFrame:

@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from sparsecnn.analysis.ablation import PLAIN, Column, Ingredient, columns
+from sparsecnn.analysis.reference import SOLVER
 from sparsecnn.analysis.results import Cell
+from sparsecnn.analysis.waterfall import Step
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.language import ngettext
 
@@ -42,17 +44,26 @@ def column_label(column: Column) -> str:
     return words.format(layout=column.layout)
 
 
-def correction_label(step: str) -> str:
-    """The reference's solver, or what of it was put right (`analysis.ablation.corrections`)."""
-    return {
-        "imitation": _(
-            "the reference's solver: static inverse, flattened groups, batch norm as is"
-        ),
-        "inverse": _("only the inverse put right ({method})").format(method=PLAIN),
-        "groups": _("only the groups along the channels"),
-        "batch norm": _("only batch norm re-estimated"),
-        "all": _("all three"),
-    }[step]
+def step_label(step: Step) -> str:
+    """What a step of a waterfall changes; of the first, the variant that it starts with."""
+    if not step.setting:
+        return step.variant
+    name = step.setting.replace("_", " ")
+    change = f"{step.former} to {step.value}" if name == "method" else f"{step.value}"
+    if name == "positions per image" and step.value is not None:
+        return _("{n} positions of each image").format(n=step.value)
+    words = {
+        "ridge: 0": _("no constant added to the Hessian"),
+        f"method: {SOLVER} to {PLAIN}": _("inverse over the columns still to come"),
+        f"method: {PLAIN} to admm": _("mask by ADMM"),
+        "augmented calibration: False": _("calibration images as they are"),
+        "layout: channels": _("groups along the channels"),
+        "calibration: sequential": _("inputs of the network as pruned so far"),
+        "target: dense": _("target: the dense network's outputs"),
+        "refit: True": _("refit of the kept weights"),
+        "bn recalibration: True": _("batch norm re-estimated"),
+    }
+    return words.get(f"{name}: {change}", f"{name}: {change}")
 
 
 def comparison_label(claim: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:

@@ -13,7 +13,6 @@ from sparsecnn.analysis.ablation import (
     FEW,
     PLAIN,
     Ingredient,
-    corrections,
     has_many,
     ingredients,
     is_ablation,
@@ -26,6 +25,7 @@ from sparsecnn.analysis.patterns import is_sweep, patterns_of
 from sparsecnn.analysis.reference import (
     COMMIT,
     REPOSITORY,
+    departures,
     differences,
     disagreement,
     imitations,
@@ -33,6 +33,7 @@ from sparsecnn.analysis.reference import (
     shared_methods,
 )
 from sparsecnn.analysis.results import Results, largest_budget
+from sparsecnn.analysis.waterfall import levels, steps
 from sparsecnn.report import sentences, tables, variant_tables
 from sparsecnn.report.claims import told, verdicts
 from sparsecnn.report.diagnostic_tables import diagnostics_context
@@ -84,7 +85,8 @@ def report_context(
         Values of claims.json, provenance.json and dataset.json.
     figures
         Link of each figure from the report, by name (`accuracy`, `drop`, `layer_error`,
-        `ablation`, `budgets`, `patterns`; with diagnostics `quadratic_model` and `accumulation`).
+        `ablation`, `budgets`, `patterns`, `waterfall`; with diagnostics `quadratic_model` and
+        `accumulation`).
     config
         The whole validated configuration.
     name
@@ -97,6 +99,7 @@ def report_context(
     rows = ingredients(config)
     sweep = _sweep(results, rows) if is_sweep(results) else None
     own_solvers = claims["solvers"]
+    imitated = imitations(results, shared_methods(results, reference))
     return {
         "results": results,
         "config": config,
@@ -135,14 +138,15 @@ def report_context(
             "disagreement": disagreement(reference),
         },
         "reference_table": tables.reference_table(results, reference),
-        "imitations": imitations(results, shared_methods(results, reference)),
+        "imitations": imitated,
+        "departures": departures(config, imitated["sparsegpt"]) if imitated else {},
         "many": has_many(results),
         "sweep": sweep,
         "ablation": _ablation(results, rows) if is_ablation(results) else None,
         "curve_table": tables.curve_table(results) if is_curve(results) else None,
         "ends": extremes(results).regimes,
         "diagnostics": diagnostics_context(results, diagnostics),
-        **_corrected(results),
+        "waterfall": _waterfall(results, config),
         "settings": yaml.safe_dump(dict(config), sort_keys=False, width=100, allow_unicode=True),
     }
 
@@ -183,12 +187,16 @@ def _largest(results: Results) -> dict[str, Any]:
     return {"cells": cells, "regime": "`, `".join(dict.fromkeys(cell.regime for cell in cells))}
 
 
-def _corrected(results: Results) -> dict[str, str | None]:
-    """What the faults of the reference's solver cost, where the study imitates it."""
-    steps = corrections(results)
+def _waterfall(results: Results, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the steps from one variant to another are worth; None without such steps."""
+    found = steps(config)
+    if not found:
+        return None
+    worth = levels(results, [step.variant for step in found])
     return {
-        "why": sentences.why(results, steps) if steps else None,
-        "corrections_table": variant_tables.corrections_table(results, steps) if steps else None,
+        **_largest(results),
+        "answer": sentences.waterfall_answer(results, found, worth),
+        "table": variant_tables.waterfall_table(results, found, worth),
     }
 
 

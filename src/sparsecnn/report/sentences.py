@@ -3,16 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import yaml
 
-from sparsecnn.analysis.ablation import PLAIN, mean_drop
+from sparsecnn.analysis.ablation import PLAIN
 from sparsecnn.analysis.claims import change_by_training
 from sparsecnn.analysis.comparisons import best_and_plain, cost
 from sparsecnn.analysis.patterns import LITTLE, kept_by, sparsest_cheap
 from sparsecnn.analysis.results import Results, largest_budget
-from sparsecnn.report.labels import correction_label
+from sparsecnn.analysis.waterfall import Step
+from sparsecnn.report.labels import step_label
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.text import signed, signed_interval
+
+_LARGEST = 2
+"""Steps of a waterfall that a sentence names."""
 
 
 def answer(results: Results) -> str:
@@ -121,30 +126,36 @@ def sparsegpt_options(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(own, default_flow_style=True, sort_keys=False).strip("{}\n")
 
 
-def why(results: Results, steps: Mapping[str, str]) -> str:
-    """One sentence: what the reference's solver loses, and each correction in its place."""
-    change = {step: signed(-mean_drop(results, variant).value) for step, variant in steps.items()}
-    words = _("{change} with {correction}")
-    corrected = [
-        words.format(change=change[step], correction=correction_label(step))
-        for step in steps
-        if step != "imitation"
+def waterfall_answer(results: Results, steps: Sequence[Step], found: pd.DataFrame) -> str:
+    """One sentence: where a waterfall starts and ends, and its largest steps (`levels`)."""
+    first, last = found.iloc[0], found.iloc[-1]
+    words = _("{label} ({gain} points {interval})")
+    labels = {step.variant: step_label(step) for step in steps}
+    largest = [
+        words.format(
+            label=labels[str(variant)],
+            gain=signed(row["gain"]),
+            interval=signed_interval(row["gain_low"], row["gain_high"]),
+        )
+        for variant, row in found.iloc[1:].nlargest(_LARGEST, "gain").iterrows()
     ]
     networks = len(largest_budget(results))
     sentence = (
         _(
-            "The reference study's solver, imitated (`{variant}`), changes accuracy by {change} "
-            "points on average over {n} networks; {corrected}."
+            "Step by step from `{first}` to `{last}`, the change of accuracy goes from {before} to "
+            "{after} points, mean of {n} networks; the largest steps: {steps}."
         )
         if networks > 1
         else _(
-            "The reference study's solver, imitated (`{variant}`), changes accuracy by {change} "
-            "points; {corrected}."
+            "Step by step from `{first}` to `{last}`, the change of accuracy goes from {before} to "
+            "{after} points; the largest steps: {steps}."
         )
     )
     return sentence.format(
-        variant=steps["imitation"],
-        change=change["imitation"],
+        first=steps[0].variant,
+        last=steps[-1].variant,
+        before=signed(-first["drop"]),
+        after=signed(-last["drop"]),
         n=networks,
-        corrected=", ".join(corrected),
+        steps=", ".join(largest),
     )

@@ -10,17 +10,13 @@ from sparsecnn.analysis.ablation import (
     gains,
     gains_of,
     mean_drop,
-    mean_gain,
     mean_measures,
 )
 from sparsecnn.analysis.comparisons import winner
 from sparsecnn.analysis.patterns import by_kept, counterparts, kept, patterns_of
 from sparsecnn.analysis.results import Results, largest_budget
-from sparsecnn.report.labels import (
-    column_label,
-    correction_label,
-    ingredient_label,
-)
+from sparsecnn.analysis.waterfall import Step
+from sparsecnn.report.labels import column_label, ingredient_label, step_label
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.tables import means_of, measure_texts, top1_and_drop
 from sparsecnn.report.text import ABSENT, signed, signed_interval, table
@@ -114,18 +110,24 @@ def pattern_costs_table(results: Results, series: Mapping[str, str]) -> str | No
     return _by_pattern(_("Pattern"), results, own, texts)
 
 
-def corrections_table(results: Results, steps: Mapping[str, str]) -> str:
-    """Change of accuracy with the reference's solver and with its faults put right."""
+def waterfall_table(results: Results, steps: Sequence[Step], found: pd.DataFrame) -> str:
+    """Change of accuracy by each variant of a waterfall, and what its step gains (`levels`).
+
+    Bold: not zero, by Holm's p over all steps.
+    """
     cells, lost = largest_budget(results), means_of(results, "drop")
-    rows = []
-    for step, variant in steps.items():
-        row = [correction_label(step), *(signed(-lost[*cell, variant]) for cell in cells)]
-        row.append(signed(-mean_drop(results, variant).value))
-        gain = mean_gain(results, variant, steps["imitation"])
-        told = [signed(gain.value), signed_interval(gain.low, gain.high)]
-        rows.append([*row, *(["", ""] if step == "imitation" else told)])
-    header = [_("Solver"), *(cell.model for cell in cells), _("Mean"), _("Gain")]
-    return table(pd.DataFrame(rows, columns=[*header, _("95 % interval")]))
+    kl = measure_texts(mean_measures(results)).get(_("KL (nats)"))
+    gains = found[["gain", "gain_low", "gain_high", "settled"]].iloc[1:]
+    told = _gains(gains.set_axis(["value", "low", "high", "settled"], axis="columns"))
+    mean, rows = _("Mean") if len(cells) > 1 else cells[0].model, []
+    for step in steps:
+        name = step.variant
+        row = {_("Step"): step_label(step), _("Variant"): name}
+        if len(cells) > 1:
+            row |= {cell.model: signed(-lost[*cell, name]) for cell in cells}
+        row |= {mean: signed(-found.at[name, "drop"]), _("Gain"): told.get(name, "")}
+        rows.append(row | ({} if kl is None else {_("KL (nats)"): kl[name]}))
+    return table(pd.DataFrame(rows), (0, 1))
 
 
 def _gains(found: pd.DataFrame) -> dict[str, str]:

@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from textwrap import shorten
 from typing import Any, cast
 
@@ -29,6 +30,10 @@ DENSE = "dense"
 
 GIVEN = "given"
 """Name of the regime, and of its recipe, of networks that come with weights; see `given`."""
+
+VARIANT_ONLY = {"augmented_calibration": False}
+"""Settings that a variant alone can have, and what holds without: they are on no record of others,
+so that these stay as they are made."""
 
 _REMOVABLE = ("models", "recipes", "regimes", "variants", "claims")
 
@@ -131,7 +136,24 @@ def variant_settings(config: Mapping[str, Any], variant: str) -> dict[str, Any]:
     """All settings of one pruned network: the shared ones, the method's, the variant's own."""
     own = config["variants"][variant]
     shared = config["methods"].get(own["method"], {})
-    return {**config["pruning"], **shared, **own}
+    settings = {**config["pruning"], **shared, **own}
+    return {k: v for k, v in settings.items() if k not in VARIANT_ONLY or v != VARIANT_ONLY[k]}
+
+
+def changed(config: Mapping[str, Any], before: str, after: str) -> dict[str, tuple[Any, Any]]:
+    """The settings in which two variants differ, each with both values; of two methods, the common.
+
+    Settings that only one of two methods has are part of the method.
+    """
+    one, other = (VARIANT_ONLY | variant_settings(config, variant) for variant in (before, after))
+    keys = [key for key in one if key in other and one[key] != other[key]]
+    return {key: (one[key], other[key]) for key in keys}
+
+
+def waterfall(config: Mapping[str, Any]) -> list[str]:
+    """The variants whose steps the report explains, in order; none if it explains none."""
+    # A study that was made before there was this setting has no such key.
+    return list(config["report"].get("waterfall") or [])
 
 
 def diagnosed(config: Mapping[str, Any]) -> list[str] | None:
@@ -338,6 +360,7 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     for name in exported(config):
         if name not in [DENSE, *variants]:
             yield f"export.variants: unknown variant {name}{_nearest(name, [DENSE, *variants])}"
+    yield from _wrong_steps(config)
     for variant in config["variants"]:
         settings = variant_settings(config, variant)
         yield from (
@@ -426,6 +449,20 @@ def _wrong_claims(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{where}: both sides are the same; let them differ in variant, model or regime"
 
 
+def _wrong_steps(config: Mapping[str, Any]) -> Iterator[str]:
+    steps, variants = waterfall(config), list(config["variants"])
+    unknown = [name for name in steps if name not in variants]
+    for name in unknown:
+        yield f"report.waterfall: unknown variant {name}{_nearest(name, variants)}"
+    for before, after in pairwise([] if unknown else steps):
+        found = ", ".join(changed(config, before, after)) or "nothing"
+        if len(changed(config, before, after)) != 1:
+            yield (
+                f"report.waterfall: from {before} to {after} one setting has to change, and what "
+                f"changes is: {found}"
+            )
+
+
 def _wrong_combinations(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
     pattern, method = settings["pattern"], settings["method"]
     kept, _, group = pattern.partition(":")
@@ -443,4 +480,5 @@ def _wrong_combinations(config: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 def _keys_of(config: Mapping[str, Any], method: str) -> set[str]:
-    return {"method", *config["pruning"], *config["methods"].get(method, {})}
+    own = config["methods"].get(method, {})
+    return {"method", *VARIANT_ONLY, *config["pruning"], *own}

@@ -22,7 +22,7 @@ AUGMENTATION = ("crop_padding", "cutout")
 PRUNING = (
     *("method", "pattern", "layout", "coverage", "include", "exclude"),
     *("bn_recalibration", "bias_correction", "precision", "calibration", "target", "refit"),
-    "column_order",
+    *("column_order", "ridge"),
 )
 """Settings of a variant that images, networks and memory limit."""
 

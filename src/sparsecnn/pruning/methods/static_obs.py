@@ -8,10 +8,11 @@ wrong, the more so the longer the row.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
+from sparsecnn.errors import UserError
+from sparsecnn.pruning.factor import Curvature
 from sparsecnn.pruning.patterns import NM
 from sparsecnn.pruning.problem import Problem, Solution
 from sparsecnn.pruning.state import one_thread
@@ -24,19 +25,30 @@ _SCORED = 128
 class StaticOBS:
     """Column by column; scores w^2 / [H^-1]_jj and updates from the static inverse H^-1."""
 
-    matrices: ClassVar = 5.5
-    """The inverse, and what makes it, besides the Hessian and its factor."""
-
     block_size: int = 128
     """Columns between two updates of all later columns; changes speed, not the result."""
+    ridge: float = 0.0
+    """Added to the diagonal of the mean of x x^T over a layer's inputs x, besides the damping,
+    which is a fraction of that diagonal. Columns that no input reached are then as all others.
+    (kbhcyj/cnn_sparsegpt, `compute_hessian`: `lambd`, 0.01 or 0.0001; its damping is 0.01.)"""
+
+    def __post_init__(self) -> None:
+        if self.ridge < 0:
+            raise UserError(f"ridge must not be negative: {self.ridge}")
+
+    @property
+    def matrices(self) -> float:
+        """The inverse, and what makes it, besides the Hessian and its factor."""
+        return 6.5 if self.ridge else 5.5
 
     def solve(self, problem: Problem) -> Solution:
         """Prune one layer."""
-        factor, pattern = problem.curvature.factor, problem.pattern
+        curvature, pattern = self._ridged(problem.curvature), problem.pattern
+        factor = curvature.factor
         size = pattern.group if isinstance(pattern, NM) else _SCORED
         inverse = factor.inverse()
         diagonal = inverse.diagonal(dim1=-2, dim2=-1)
-        weight = problem.weight.masked_fill(problem.curvature.dead, 0).mT.contiguous()
+        weight = problem.weight.masked_fill(curvature.dead, 0).mT.contiguous()
         mask = torch.ones_like(weight, dtype=torch.bool)
         block = max(1, self.block_size // size) * size
         with one_thread():
@@ -54,3 +66,11 @@ class StaticOBS:
                 weight[:, stop:] -= inverse[:, stop:, start:stop] @ error
         pruned = weight.masked_fill(~mask, 0).mT.contiguous()
         return Solution(pruned, mask.mT.contiguous(), factor.damping, factor.notes)
+
+    def _ridged(self, curvature: Curvature) -> Curvature:
+        """The curvature with the ridge, of which the damping then adds no fraction."""
+        if not self.ridge:
+            return curvature
+        hessian = curvature.hessian.clone()  # the mean of 2 x x^T
+        hessian.diagonal(dim1=-2, dim2=-1).add_(2 * self.ridge / (1 + curvature.damping))
+        return Curvature(hessian, curvature.damping)
