@@ -96,7 +96,7 @@ def test_the_report_has_a_row_for_each_step():
         assert numbers(row["Gain"]) == pytest.approx(list(told), abs=0.00501)
         assert row["Gain"].startswith("**") == own["settled"]
     assert "![Accuracy lost, in points, from the first variant to the last, step by step" in TEXT
-    assert "[Where the points went](#where-the-points-went)" in TEXT
+    assert "[Where the accuracy went](#where-the-accuracy-went)" in TEXT
     assert "\n\n\n" not in TEXT
 
 
@@ -114,7 +114,7 @@ def test_the_first_paragraph_names_the_largest_steps():
 def test_without_such_steps_there_is_no_such_section():
     config = CONFIG | {"report": {"waterfall": None}}
     text = report(TABLE, ablation_values(config, SEEDS), config)
-    assert "Where the points went" not in text
+    assert "Where the accuracy went" not in text
     assert "waterfall.svg" not in text
     assert steps(config) == steps({"report": {}}) == []
 
