@@ -238,7 +238,7 @@ def test_the_links_of_the_contents_lead_to_headings(both):
     for text in both:
         headings = [anchor(h) for h in re.findall(r"^#+ (.*)", text, re.MULTILINE)]
         links = re.findall(r"\]\(#([^)]+)\)", text)
-        assert len(links) == 10
+        assert len(links) == (11 if "figures/waterfall.svg" in text else 10)
         assert set(links) <= set(headings)
 
 
