@@ -377,7 +377,7 @@ def test_two_people_get_the_same_study(fresh, finished):
     assert measured[0].read_bytes() == measured[1].read_bytes()
     for figure in (
         *("accuracy", "drop", "layer_error", "ablation"),
-        *("budgets", "patterns", "quadratic_model", "accumulation"),
+        *("budgets", "patterns", "waterfall", "quadratic_model", "accumulation"),
     ):
         name = f"{STUDY}/report/figures/{figure}.svg"
         assert (fresh / name).read_bytes() == (finished / name).read_bytes()
