@@ -30,18 +30,14 @@ _ALPHA = 0.05
 
 
 def verdicts(claims: Sequence[Record]) -> str:
-    """A sentence: which claims of the reference study, and of this one, have which verdict."""
+    """A sentence for the claims of the reference study, and one for those of this one."""
     sentences = []
     for source, sentence in (
-        ("reference", _("The reference study's claims, by number: {verdicts}.")),
-        ("study", _("This study's own claims, by number: {verdicts}.")),
+        ("reference", _("The reference study's claims: {verdicts}.")),
+        ("study", _("This study's own claims: {verdicts}.")),
     ):
-        made = [claim for claim in claims if claim["source"] == source]
-        parts = []
-        for verdict, words in VERDICTS.items():
-            numbers = [str(claim["number"]) for claim in made if claim["verdict"] == verdict]
-            if numbers:
-                parts.append(f"{_(words)} {', '.join(numbers)}")
+        made = [claim for claim in map(told, claims) if claim["source"] == source]
+        parts = [f"*{claim['title']}*: {claim['decided']}" for claim in made]
         if parts:
             sentences.append(sentence.format(verdicts="; ".join(parts)))
     return " ".join(sentences)
