@@ -150,7 +150,8 @@ def test_a_network_of_ones_own_is_exported_with_the_file_that_builds_it(made, tm
 
 def test_a_network_that_answers_like_chance_is_warned_of(made):
     log = (made / "logs/tiny/theirs/given/epochs-0/seed-0/dense/evaluate.log").read_text()
-    assert "warning: this is hardly better than guessing (10.00 %); is dataset.normalization" in log
+    # Of the 360 test images 37 are of the largest class.
+    assert "warning: this is hardly better than guessing (10.28 %); is dataset.normalization" in log
     log = (made / "logs/tiny/theirs/given/epochs-0/seed-0/magnitude/evaluate.log").read_text()
     assert "warning" not in log
 
