@@ -281,6 +281,13 @@ def test_degenerate_studies_are_reported_in_words(table, said):
         assert all(rows for rows in tables_of(text))
 
 
+def test_the_first_lines_name_claims_that_were_tested_alone():
+    first = report(results(values=at_chance())).partition("Contents:")[0]
+    assert "not tested" not in first
+    assert "\n\n\n" not in first
+    assert "*Residual networks recover poorly*: reproduced" in report(results())
+
+
 def test_a_pruned_network_at_chance_is_named():
     values = [
         value | {"top1": 10.2} if value["variant"] == "magnitude" else value for value in metrics()

@@ -30,13 +30,14 @@ _ALPHA = 0.05
 
 
 def verdicts(claims: Sequence[Record]) -> str:
-    """A sentence for the claims of the reference study, and one for those of this one."""
+    """A sentence for the tested claims of the reference study, and one for those of this one."""
     sentences = []
     for source, sentence in (
         ("reference", _("The reference study's claims: {verdicts}.")),
         ("study", _("This study's own claims: {verdicts}.")),
     ):
-        made = [claim for claim in map(told, claims) if claim["source"] == source]
+        tested = [claim for claim in claims if claim["verdict"] != NOT_TESTED]
+        made = [claim for claim in map(told, tested) if claim["source"] == source]
         parts = [f"*{claim['title']}*: {claim['decided']}" for claim in made]
         if parts:
             sentences.append(sentence.format(verdicts="; ".join(parts)))
