@@ -83,10 +83,8 @@ def p_value_of(results: Results, terms: Sequence[Term]) -> float:
     return p_value(_values(results, terms), results.n_test)
 
 
-def effects(
-    results: Results, comparisons: Sequence[Comparison], confidence: float = 0.95
-) -> Effects:
-    """What comparisons of accuracies came to.
+def effects(results: Results, comparisons: Sequence[Comparison]) -> Effects:
+    """What comparisons of accuracies came to, with 95 % intervals.
 
     A mean over comparisons is one number for each seed, whose networks are one replicate: so they
     may share networks, or calibration images, and differ in their spread.
@@ -95,8 +93,8 @@ def effects(
         i: per_seed(_values(results, comparison.terms)) for i, comparison in enumerate(comparisons)
     }
     return Effects(
-        weigh(results, mean_terms(comparisons), confidence),
-        [(comparison, weigh(results, comparison.terms, confidence)) for comparison in comparisons],
+        weigh(results, mean_terms(comparisons)),
+        [(comparison, weigh(results, comparison.terms)) for comparison in comparisons],
         p_same_effect(pd.DataFrame(sums)),
     )
 

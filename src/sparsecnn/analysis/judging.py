@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from sparsecnn.analysis.ablation import PLAIN, has_many
+from sparsecnn.analysis.ablation import has_many
 from sparsecnn.analysis.claims import CLAIMS, Claim, NotTestableError
 from sparsecnn.analysis.comparisons import (
+    BEST_FIRST,
     CONTRADICTED,
     INCONCLUSIVE,
     NO_EFFECT,
@@ -38,7 +39,7 @@ with the names that tell which. `explains` is the number of the claim that this 
 for, and `explained` that claim's verdict.
 """
 
-OTHERS = (PLAIN, SOLVER, "admm")
+OTHERS = (*BEST_FIRST, SOLVER)
 """Methods that the claims are tried with in SparseGPT's place."""
 
 

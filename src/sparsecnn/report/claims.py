@@ -30,15 +30,20 @@ _ALPHA = 0.05
 
 
 def verdicts(claims: Sequence[Record]) -> str:
-    """A sentence for the tested claims of the reference study, and one for those of this one."""
+    """A sentence for the tested claims of the reference study, and one for those of this one.
+
+    They are as `told`.
+    """
     sentences = []
     for source, sentence in (
         ("reference", _("The reference study's claims: {verdicts}.")),
         ("study", _("This study's own claims: {verdicts}.")),
     ):
-        tested = [claim for claim in claims if claim["verdict"] != NOT_TESTED]
-        made = [claim for claim in map(told, tested) if claim["source"] == source]
-        parts = [f"*{claim['title']}*: {claim['decided']}" for claim in made]
+        parts = [
+            f"*{claim['title']}*: {claim['decided']}"
+            for claim in claims
+            if claim["source"] == source and claim["verdict"] != NOT_TESTED
+        ]
         if parts:
             sentences.append(sentence.format(verdicts="; ".join(parts)))
     return " ".join(sentences)
@@ -49,8 +54,22 @@ def verdict(claim: Record) -> str:
     words, compared = VERDICTS[claim["verdict"]], claim["comparisons"]
     if claim["verdict"] != REPRODUCED or not claim["every_case"] or len(compared) == 1:
         return _(words)
-    in_each = all(comparison["low"] > 0 for comparison in compared)
-    return _("reproduced, in every case") if in_each else _("reproduced, on average")
+    found = settled(claim)
+    return (
+        _("reproduced, in every case")
+        if found["above"] == found["n"]
+        else _("reproduced, on average")
+    )
+
+
+def settled(claim: Record) -> dict[str, int]:
+    """Of the `n` comparisons of a claim, how many have an interval `above` and `below` 0."""
+    compared = claim["comparisons"]
+    return {
+        "n": len(compared),
+        "above": sum(comparison["low"] > 0 for comparison in compared),
+        "below": sum(comparison["high"] < 0 for comparison in compared),
+    }
 
 
 def told(claim: Record) -> dict[str, Any]:
@@ -137,24 +156,19 @@ def _of_cells(claim: Record) -> list[str]:
         f"{_points(comparison)} ({comparison_label(claim, comparison)})"
         for comparison in (compared[0], compared[-1])
     )
-    told = _(
+    words = _(
         "One by one the effects go from {least} to {most}; of the {n} intervals {above} lie above "
         "0 and {below} below."
-    ).format(
-        least=least,
-        most=most,
-        n=len(compared),
-        above=sum(comparison["low"] > 0 for comparison in compared),
-        below=sum(comparison["high"] < 0 for comparison in compared),
     )
+    effects = words.format(least=least, most=most, **settled(claim))
     if claim["p_same"] is None:
-        return [told]
+        return [effects]
     differ = (
         _("They differ by more than chance ({p}).")
         if claim["p_same"] < _ALPHA
         else _("That they differ is not shown ({p}).")
     )
-    return [told, differ.format(p=p_text(claim["p_same"]))]
+    return [effects, differ.format(p=p_text(claim["p_same"]))]
 
 
 def _of_cause(claim: Record) -> list[str]:

@@ -99,6 +99,7 @@ def report_context(
     rows = ingredients(config)
     sweep = _sweep(results, rows) if is_sweep(results) else None
     own_solvers = claims["solvers"]
+    in_words = [told(claim) for claim in claims["claims"]]
     imitated = imitations(results, shared_methods(results, reference))
     return {
         "results": results,
@@ -108,13 +109,13 @@ def report_context(
         "budgets": {name: budgets(regime) for name, regime in config["regimes"].items()},
         "sparsegpt_options": sentences.sparsegpt_options(config),
         "dataset": dataset,
-        "claims": [told(claim) for claim in claims["claims"]],
+        "claims": in_words,
         "sparsegpt": results.variant_of(PLAIN),
         "solvers_table": tables.solvers_table(own_solvers) if own_solvers else None,
         "provenance": provenance,
         "figures": figures,
         "answer": sweep["answer"] if sweep else sentences.answer(results),
-        "verdicts": verdicts(claims["claims"]),
+        "verdicts": verdicts(in_words),
         "at_chance": at_chance(results),
         "left_dense": left_dense(provenance["networks"]),
         "given": provenance.get("given", {}),

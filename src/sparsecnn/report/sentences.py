@@ -14,7 +14,7 @@ from sparsecnn.analysis.results import Results, largest_budget
 from sparsecnn.analysis.waterfall import Step
 from sparsecnn.report.labels import step_label
 from sparsecnn.report.language import gettext as _
-from sparsecnn.report.text import signed, signed_interval
+from sparsecnn.report.text import signed, signed_estimate, signed_interval
 
 _LARGEST = 2
 """Steps of a waterfall that a sentence names."""
@@ -51,11 +51,7 @@ def answer(results: Results) -> str:
 def _training_changes(results: Results, variants: Sequence[str]) -> list[str]:
     """A sentence on how the costs change from the shortest to the longest training, if they do."""
     changes = [change_by_training(results, variant) for variant in variants]
-    told = [
-        f"{signed(change.value)} {signed_interval(change.low, change.high)}"
-        for change in changes
-        if change
-    ]
+    told = [signed_estimate(change.value, change.low, change.high) for change in changes if change]
     if not told:
         return []
     words = (

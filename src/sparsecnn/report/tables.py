@@ -22,14 +22,14 @@ from sparsecnn.analysis.reference import (
     shared_methods,
 )
 from sparsecnn.analysis.results import Cell, Results
-from sparsecnn.report.claims import verdict
+from sparsecnn.report.claims import settled, verdict
 from sparsecnn.report.labels import (
     comparison_label,
     epochs_number,
     method_label,
 )
 from sparsecnn.report.language import gettext as _
-from sparsecnn.report.text import ABSENT, signed, signed_interval, table
+from sparsecnn.report.text import ABSENT, signed, signed_estimate, signed_interval, table
 from sparsecnn.study.config import DENSE
 
 _NETWORK = ["regime", "model", "variant"]
@@ -63,8 +63,7 @@ def answer_table(results: Results) -> str:
     for variant in results.variants:
         means = [signed(-cost(results, variant, cells).value) for cells in groups.values()]
         of_all = cost(results, variant, results.cells)
-        interval = signed_interval(-of_all.high, -of_all.low)
-        rows.append([variant, *means, f"{signed(-of_all.value)} {interval}"])
+        rows.append([variant, *means, signed_estimate(-of_all.value, -of_all.high, -of_all.low)])
     frame = pd.DataFrame(rows, columns=[_("Variant"), *groups, _("All [95 % interval]")])
     return table(frame if len(groups) > 1 else frame.drop(columns=names))
 
@@ -213,18 +212,13 @@ def claims_table(claims: Sequence[Mapping[str, Any]]) -> str:
         if claim["effect"] is None:
             rows.append([*row, _("not measured"), "", "", verdict(claim)])
             continue
-        compared = claim["comparisons"]
-        effects = [comparison["effect"] for comparison in compared]
+        effects = [comparison["effect"] for comparison in claim["comparisons"]]
         rows.append(
             [
                 *row,
-                f"{signed(claim['effect'])} {signed_interval(claim['low'], claim['high'])}",
+                signed_estimate(claim["effect"], claim["low"], claim["high"]),
                 f"{signed(min(effects))}, {signed(max(effects))}",
-                _("{above}, {below} of {n}").format(
-                    above=sum(comparison["low"] > 0 for comparison in compared),
-                    below=sum(comparison["high"] < 0 for comparison in compared),
-                    n=len(compared),
-                ),
+                _("{above}, {below} of {n}").format(**settled(claim)),
                 verdict(claim),
             ]
         )

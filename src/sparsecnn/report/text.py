@@ -20,6 +20,11 @@ def signed_interval(low: float, high: float) -> str:
     return f"[{signed(low)}, {signed(high)}]"
 
 
+def signed_estimate(value: float, low: float, high: float) -> str:
+    """A difference with its interval: ``+0.40 [-0.35, +1.20]``."""
+    return f"{signed(value)} {signed_interval(low, high)}"
+
+
 def p_text(p: float) -> str:
     """A p-value to three decimals: ``p = 0.042``, ``p < 0.001``."""
     return f"p = {p:.3f}" if p >= 0.0005 else "p < 0.001"

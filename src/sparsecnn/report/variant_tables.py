@@ -19,7 +19,7 @@ from sparsecnn.analysis.waterfall import Step
 from sparsecnn.report.labels import column_label, ingredient_label, step_label
 from sparsecnn.report.language import gettext as _
 from sparsecnn.report.tables import means_of, measure_texts, top1_and_drop
-from sparsecnn.report.text import ABSENT, signed, signed_interval, table
+from sparsecnn.report.text import ABSENT, signed, signed_estimate, table
 
 
 def ablation_table(results: Results, rows: Sequence[Ingredient]) -> str:
@@ -134,7 +134,7 @@ def _gains(found: pd.DataFrame) -> dict[str, str]:
     """Gain and interval of every variant; bold if it is settled."""
     texts = {}
     for gain in found.itertuples():
-        words = f"{signed(gain.value)} {signed_interval(gain.low, gain.high)}"
+        words = signed_estimate(gain.value, gain.low, gain.high)
         texts[str(gain.Index)] = f"**{words}**" if gain.settled else words
     return texts
 
