@@ -34,8 +34,8 @@ def main(
         raise UserError(f"models.{settings['model']}.weights: the file is gone; put it back")
     if settings["weights"] not in (None, file_sha256(weights)):
         raise UserError(f"{weights}: it changed after this run began; run snakemake again")
-    images, _, parent = load_dataset(dataset, origins["dataset"])
-    side = square_side(images.train_images)
+    images, _, parent = load_dataset(dataset, origins["dataset"], "test")
+    side = square_side(images.test_images)
     architecture = architecture_of(settings, len(images.classes), side)
     model = build(architecture)
     try:

@@ -20,7 +20,7 @@ def main(
     origins: dict[str, Origin],
 ) -> None:
     """Draw the images and write them with their indices."""
-    images, normalization, parent = load_dataset(dataset, origins["dataset"])
+    images, normalization, parent = load_dataset(dataset, origins["dataset"], "train")
     drawn = draw_calibration_set(
         images,
         normalization,

@@ -59,7 +59,7 @@ def main(
     """
     started = time.perf_counter()
     model, parent = read_network(dense, "dense", origins["dense"])
-    images, normalization, images_manifest = load_dataset(dataset, origins["dataset"])
+    images, normalization, images_manifest = load_dataset(dataset, origins["dataset"], "train")
     parents = {"dataset": images_manifest.content, "dense": parent.content}
     value = {key: parent.settings[key] for key in ("model", "recipe", "epochs", "seed")}
     with use_device(device) as on, full_precision():

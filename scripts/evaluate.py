@@ -38,7 +38,7 @@ def main(
     `layers` and `dense` are of a pruned network: its table, and the network it was pruned from.
     """
     model, parent = read_network(weights, "pruned" if layers else "dense", origins["weights"])
-    images, normalization, images_manifest = load_dataset(dataset, origins["dataset"])
+    images, normalization, images_manifest = load_dataset(dataset, origins["dataset"], "test")
     parents = {"dataset": images_manifest.content, "network": parent.content}
     reference = None
     if dense:

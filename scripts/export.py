@@ -60,7 +60,7 @@ def main(
     for package in ("onnxscript", "onnx_ir"):
         logging.getLogger(package).setLevel(logging.WARNING)
     network, parent = read_network(weights, "pruned" if layers else "dense", origins["weights"])
-    images, normalization, images_manifest = load_dataset(dataset, origins["dataset"])
+    images, normalization, images_manifest = load_dataset(dataset, origins["dataset"], "test")
     rows = read_table(layers, parent) if layers else []
     construction = how_to_build(parent.settings["architecture"])
     # Weights that modules compute become the graph's own, so that their zeros stand in the file.

@@ -38,7 +38,7 @@ def main(
     device: str,
 ) -> None:
     """Train from scratch, or from the last checkpoint; write the final weights and the history."""
-    images, normalization, parent = load_dataset(dataset, origins["dataset"])
+    images, normalization, parent = load_dataset(dataset, origins["dataset"], "train")
     side = square_side(images.train_images)
     architecture = architecture_of(settings, len(images.classes), side)
     model = build(architecture, derive_seed(settings["seed"], "initialisation"))

@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -56,7 +56,9 @@ class Manifest:
     created: str = ""
     """UTC, ISO 8601."""
     content: str = ""
-    """sha256 over the tensors or the JSON value; set on writing, checked on reading."""
+    """sha256 over the JSON value, or over `tensors`; set on writing, checked on reading."""
+    tensors: dict[str, str] = field(default_factory=dict)
+    """sha256 of each tensor, by name, so that some can be read, and checked, without the others."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], manifest: Manifes
     from safetensors.torch import save
 
     stored = {name: t.detach().cpu().contiguous() for name, t in sorted(tensors.items())}
-    manifest = _complete(manifest, _tensor_content(stored))
+    digests = {name: _tensor_digest(tensor) for name, tensor in stored.items()}
+    manifest = _complete(replace(manifest, tensors=digests), _json_content(digests))
     header = {_HEADER_KEY: json.dumps(asdict(manifest), sort_keys=True)}
     # Not by `save_file`, whose own temporary file would stay if the process were killed in it.
     data = save(stored, metadata=header)
@@ -92,23 +95,30 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], manifest: Manifes
 
 
 def read_tensors(
-    path: Path, kind: str, origin: Origin | None = None
+    path: Path, kind: str, origin: Origin | None = None, names: Collection[str] | None = None
 ) -> tuple[dict[str, "Tensor"], Manifest]:
-    """Read tensors (on the CPU) and their manifest.
+    """Read tensors (on the CPU) and their manifest; if `names` are given, these tensors alone.
 
-    Raises `UserError` if the file is missing, truncated, altered, of another kind, or of another
-    origin than the one given.
+    Raises `UserError` if the file is missing, truncated, of another kind, or of another origin
+    than the one given, if one of the tensors that are read was altered, or if the file has not the
+    tensors that its manifest lists.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            header, stored = file.metadata() or {}, set(file.keys())
+            read = sorted(stored if names is None else names)
+            tensors = {name: file.get_tensor(name) for name in read}
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
     manifest = _parse_manifest(path, header.get(_HEADER_KEY), kind)
-    _check_content(path, manifest, _tensor_content(tensors))
+    if not manifest.tensors:
+        raise _made_by_other_code(path)
+    _check_content(path, manifest, _json_content(manifest.tensors))
+    digests = {name: _tensor_digest(tensor) for name, tensor in tensors.items()}
+    if stored != set(manifest.tensors) or not digests.items() <= manifest.tensors.items():
+        raise _altered(path)
     check_origin(path, manifest, origin)
     return tensors, manifest
 
@@ -136,7 +146,7 @@ def check_origin(path: Path, manifest: Manifest, origin: Origin | None) -> None:
     if origin is None:
         return
     if manifest.code != origin.code:
-        raise ArtifactError(path, "stale", "it was made by other code than is here now")
+        raise _made_by_other_code(path)
     wanted = json.loads(json.dumps(dict(origin.settings)))
     other = list(_differences(wanted, manifest.settings))
     if other:
@@ -263,13 +273,11 @@ def _complete(manifest: Manifest, content: str) -> Manifest:
     return replace(manifest, versions=environment(), created=created, content=content)
 
 
-def _tensor_content(tensors: Mapping[str, "Tensor"]) -> str:
+def _tensor_digest(tensor: "Tensor") -> str:
     import torch
 
-    digest = hashlib.sha256(sys.byteorder.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    digest = hashlib.sha256(f"{sys.byteorder} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -292,8 +300,16 @@ def _parse_manifest(path: Path, text: str | None, kind: str) -> Manifest:
 
 def _check_content(path: Path, manifest: Manifest, content: str) -> None:
     if manifest.content != content:
-        reason = "its content differs from its manifest (altered or damaged)"
-        raise ArtifactError(path, "broken", reason)
+        raise _altered(path)
+
+
+def _altered(path: Path) -> ArtifactError:
+    reason = "its content differs from its manifest (altered or damaged)"
+    return ArtifactError(path, "broken", reason)
+
+
+def _made_by_other_code(path: Path) -> ArtifactError:
+    return ArtifactError(path, "stale", "it was made by other code than is here now")
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:

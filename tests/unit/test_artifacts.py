@@ -33,7 +33,8 @@ def test_tensors_come_back_with_their_manifest(tmp_path):
     written = write_tensors(path, tensors(), MANIFEST)
     read, manifest = read_tensors(path, "dense")
     assert manifest == written
-    assert replace(manifest, versions={}, created="", content="") == MANIFEST
+    assert replace(manifest, versions={}, created="", content="", tensors={}) == MANIFEST
+    assert manifest.tensors.keys() == tensors().keys()
     assert {"python", "torch", "numpy"} <= set(manifest.versions)
     assert read.keys() == tensors().keys()
     for name, tensor in tensors().items():
@@ -58,7 +59,7 @@ def test_content_depends_on_values_names_shapes_and_types_only(tmp_path):
 @pytest.mark.parametrize("position", [0.0, 0.2, 0.5, 0.999])
 def test_any_damage_is_refused_by_name(tmp_path, position):
     path = tmp_path / "a.safetensors"
-    write_tensors(path, {"w": torch.randn(500)}, MANIFEST)
+    write_tensors(path, {"w": torch.randn(2000)}, MANIFEST)  # far larger than its header
     whole = path.read_bytes()
     at = int(position * len(whole))
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
@@ -67,6 +68,43 @@ def test_any_damage_is_refused_by_name(tmp_path, position):
     path.write_bytes(whole[: at // 2])
     with pytest.raises(UserError, match=r"a\.safetensors: it cannot be read"):
         read_tensors(path, "dense")
+
+
+def test_some_tensors_are_read_and_checked_without_the_others(tmp_path):
+    path = tmp_path / "a.safetensors"
+    values = {name: torch.full((100,), number) for number, name in enumerate("abc", start=1)}
+    whole = write_tensors(path, values, MANIFEST)
+    read, manifest = read_tensors(path, "dense", names=["c", "a"])
+    assert manifest == whole
+    assert list(read) == ["a", "c"]
+    data = path.read_bytes()
+    path.write_bytes(data.replace(values["b"].numpy().tobytes(), values["a"].numpy().tobytes()))
+    assert read_tensors(path, "dense", names=["c", "a"])[1] == whole
+    for names in (None, ["a", "b"]):
+        with pytest.raises(UserError, match="altered or damaged"):
+            read_tensors(path, "dense", names=names)
+
+
+def test_tensors_other_than_those_listed_are_refused(tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"w": torch.zeros(1)}, MANIFEST)
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    save_file({"w": torch.zeros(1), "v": torch.zeros(1)}, path, metadata=header)
+    with pytest.raises(UserError, match="altered or damaged"):
+        read_tensors(path, "dense", names=["w"])
+
+
+def test_a_file_of_before_tensors_were_listed_is_stale(tmp_path):
+    from safetensors.torch import save_file
+
+    manifest = json.dumps({"kind": "dense", "settings": {}, "code": "a", "content": "0"})
+    save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"manifest": manifest})
+    with pytest.raises(UserError, match="made by other code"):
+        read_tensors(tmp_path / "a.safetensors", "dense")
 
 
 def test_missing_foreign_and_misplaced_files_are_refused(tmp_path):

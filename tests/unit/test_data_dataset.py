@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -54,6 +55,24 @@ def test_round_trip(tmp_path: Path, dataset: Dataset) -> None:
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert torch.equal(getattr(loaded, name), getattr(dataset, name))
         assert getattr(loaded, name).dtype == getattr(dataset, name).dtype
+
+
+@pytest.mark.parametrize(("split", "other"), [("train", "test"), ("test", "train")])
+def test_one_split_is_read_without_the_other(
+    tmp_path: Path, dataset: Dataset, split: Literal["train", "test"], other: str
+) -> None:
+    path = tmp_path / "dataset.safetensors"
+    whole = save_dataset(path, dataset, HALF, MANIFEST)
+    pixels = getattr(dataset, f"{other}_images").numpy().tobytes()
+    path.write_bytes(path.read_bytes().replace(pixels, bytes(len(pixels))))
+    loaded, normalization, manifest = load_dataset(path, split=split)
+    assert (loaded.classes, normalization, manifest) == (dataset.classes, HALF, whole)
+    for part in ("images", "labels"):
+        wanted, left = (getattr(dataset, f"{one}_{part}") for one in (split, other))
+        assert torch.equal(getattr(loaded, f"{split}_{part}"), wanted)
+        assert torch.equal(getattr(loaded, f"{other}_{part}"), left[:0])
+    with pytest.raises(UserError, match="altered"):
+        load_dataset(path)
 
 
 def test_content_covers_classes_and_normalization(tmp_path: Path, dataset: Dataset) -> None:

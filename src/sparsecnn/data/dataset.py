@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from sparsecnn.image_limits import shape_problem
 
 _CHUNK = 4096
 _LISTED = 5
+_NORMALIZATION = ("mean", "std")
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,18 @@ def save_dataset(
 
 
 def load_dataset(
-    path: Path, origin: Origin | None = None
+    path: Path, origin: Origin | None = None, split: Literal["train", "test"] | None = None
 ) -> tuple[Dataset, Normalization, Manifest]:
-    """Read what `save_dataset` wrote; `UserError` as in `artifacts.read_tensors`."""
-    tensors, manifest = read_tensors(path, "dataset", origin)
+    """Read what `save_dataset` wrote; `UserError` as in `artifacts.read_tensors`.
+
+    With `split` nothing is read of the other one, which then holds no image: shape (0, C, H, W).
+    """
+    parts = ("images", "labels")
+    names = split and [*(f"{split}_{part}" for part in parts), "classes", *_NORMALIZATION]
+    tensors, manifest = read_tensors(path, "dataset", origin, names)
+    if split:
+        other = "test" if split == "train" else "train"
+        tensors |= {f"{other}_{part}": tensors[f"{split}_{part}"][:0] for part in parts}
     dataset = Dataset(
         train_images=tensors["train_images"],
         train_labels=tensors["train_labels"],
