@@ -5,11 +5,14 @@ loop: torchvision transforms on PIL images, a DataLoader with a worker per core,
 SGD, loss and accuracy read at every step. Ours trains in each number format asked for. All sides
 run in turn in this process, on the same random images; printed are medians and ratios, and the
 share of this machine's rate of matrix products in that format that our loop turns into training.
+Modes: images per second of our loop as it is, replayed from a CUDA graph, with the network
+compiled, and both, in batches of 128 and 512; what a mode takes to get ready beside it.
 Sharing: images per second of one training with all cores, and of trainings of fewer threads at
 once. Start-up: seconds from the start of a process to the end of its first step.
 
     python benchmarks/training.py --threads 2
     python benchmarks/training.py --parts throughput --batch 512 --images 50000 --device cuda
+    python benchmarks/training.py --parts modes --images 12800 --device cuda
 """
 
 import argparse
@@ -41,7 +44,7 @@ from sparsecnn.models.network import Architecture, build
 from sparsecnn.training.loop import train
 from sparsecnn.training.recipe import Recipe
 
-PARTS = ("throughput", "sharing", "startup")
+PARTS = ("throughput", "modes", "sharing", "startup")
 MODELS = ("custom_cnn", "vgg16", "resnet18")
 FORMATS = ("float32", "bfloat16")
 HALF = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -51,7 +54,7 @@ CLASSES = tuple("abcdefghij")
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="by default all but modes")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=128)
@@ -67,6 +70,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     arguments = parser.parse_args()
+    arguments.parts = arguments.parts or [part for part in PARTS if part != "modes"]
     torch.set_num_threads(arguments.threads)
     with use_device(arguments.device) as device:
         auto = number_format_name(precision("auto", device))
@@ -75,6 +79,8 @@ def main() -> None:
         arguments.precision = arguments.precision or (FORMATS if device.type == "cpu" else [auto])
         if "throughput" in arguments.parts:
             compare_loops(arguments, device)
+        if "modes" in arguments.parts:
+            compare_modes(arguments, device)
     if "sharing" in arguments.parts:
         compare_sharing(arguments)
     if "startup" in arguments.parts:
@@ -110,6 +116,26 @@ def compare_loops(arguments: argparse.Namespace, device: torch.device) -> None:
                 f"{model:>12} {name:>9} {plain:9.0f} {rate:9.0f} {ratio:6.2f} {share:11.0%}",
                 flush=True,
             )
+
+
+def compare_modes(arguments: argparse.Namespace, device: torch.device) -> None:
+    """Print for every network and batch the images/s of each mode, and its first epoch's seconds."""
+    modes: dict[str, dict[str, bool]] = {"eager": {}, "compiled": {"compiled": True}}
+    if device.type == "cuda":
+        modes |= {"graphs": {"cuda_graphs": True}}
+        modes |= {"both": {"compiled": True, "cuda_graphs": True}}
+    data, number_format = random_images(arguments.images), precision("auto", device)
+    print(f"\nimages/s of the third epoch (seconds of the first), {arguments.images} images")
+    for model in arguments.models:
+        architecture = Architecture(model, arguments.width, len(CLASSES), 32)
+        for batch in (128, 512):
+            measured = []
+            for name, options in modes.items():
+                training = (data, HALF, Recipe(batch_size=batch), 3, 0, device)
+                history = train(build(architecture), *training, precision=number_format, **options)
+                rate, first = history[-1].images_per_second, history[0].seconds
+                measured.append(f"{name} {rate:.0f} ({first:.1f})")
+            print(f"{model:>12} batch {batch}: {', '.join(measured)}", flush=True)
 
 
 def compare_sharing(arguments: argparse.Namespace) -> None:

@@ -67,6 +67,7 @@ def main(
                 *(images, normalization, recipe, settings["epochs"], settings["seed"], on),
                 precision=number_format,
                 compiled=training["compile"],
+                cuda_graphs=training["cuda_graphs"],
                 checkpoints=checkpoints,
                 stop=stop,
             )

@@ -56,6 +56,22 @@ def test_training_on_a_gpu_gives_the_same_bits_twice(dataset, model):
 
 
 @pytest.mark.parametrize("model", names("model"))
+def test_steps_replayed_from_a_cuda_graph_give_the_same_bits(dataset, model, caplog):
+    recipe = Recipe(batch_size=96, cutout=8, schedule="triangular")  # 640 = 6 x 96 + 64
+    runs = []
+    for graphs in (False, True):
+        caplog.clear()
+        network = build(Architecture(model, 0.25, 10, 32))
+        with use_device("cuda") as device, caplog.at_level("INFO"):
+            options = {"precision": precision("auto", device), "cuda_graphs": graphs}
+            history = train(network, dataset, HALF, recipe, 3, 0, device, **options)
+        assert ("replayed from a CUDA graph" in caplog.text) == graphs
+        runs.append([t.cpu() for t in network.state_dict().values()])
+        runs[-1].append(torch.tensor([(h.loss, h.train_top1) for h in history]))
+    assert all(map(torch.equal, *runs))
+
+
+@pytest.mark.parametrize("model", names("model"))
 @pytest.mark.parametrize("method", ["magnitude", "sparsegpt"])
 def test_pruning_on_a_gpu_agrees_with_the_cpu(dataset, model, method):
     # In float64: one near-tie that rounding decides otherwise changes all later layers' problems.
@@ -136,29 +152,32 @@ def test_augmentation_does_not_depend_on_the_device():
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-def test_steps_do_not_wait_for_the_gpu(dataset):
+@pytest.mark.parametrize("graphs", [False, True])
+def test_steps_do_not_wait_for_the_gpu(dataset, graphs):
     steps, asked = 640 // 32, iter(range(1, 100))
 
     def stop():
         step = next(asked)
-        # The first step may allocate; after the last one the epoch's sums are read.
-        torch.cuda.set_sync_debug_mode("error" if 1 <= step < steps else "default")
+        # The first steps may allocate, or record; after the last one the epoch's sums are read.
+        torch.cuda.set_sync_debug_mode("error" if 5 <= step < steps else "default")
 
     network = build(Architecture("resnet18", 0.25, 10, 32))
     recipe = Recipe(batch_size=32, cutout=8, label_smoothing=0.1)
     with use_device("cuda") as device:
         try:
-            train(network, dataset, HALF, recipe, 1, 0, device, stop=stop)
+            train(network, dataset, HALF, recipe, 1, 0, device, cuda_graphs=graphs, stop=stop)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert next(asked) == steps + 1
 
 
-def test_a_stopped_training_on_a_gpu_ends_with_the_same_bits(dataset, tmp_path):
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_stopped_training_on_a_gpu_ends_with_the_same_bits(dataset, tmp_path, graphs):
     def run(checkpoints=None, stop=lambda: None):
         network = build(Architecture("custom_cnn", 0.25, 10, 32))  # with dropout
+        options = {"checkpoints": checkpoints, "stop": stop, "cuda_graphs": graphs}
         with use_device("cuda") as device:
-            train(network, dataset, HALF, RECIPE, 3, 0, device, checkpoints=checkpoints, stop=stop)
+            train(network, dataset, HALF, RECIPE, 3, 0, device, **options)
         return {name: t.cpu() for name, t in network.state_dict().items()}
 
     whole, asked = run(), iter(range(1, 100))

@@ -15,6 +15,7 @@ from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.errors import UserError
 from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.models.network import Architecture, build
+from sparsecnn.training import replay
 from sparsecnn.training.loop import _Feed, train
 from sparsecnn.training.recipe import Recipe
 from sparsecnn.training.sgd import SGD
@@ -81,7 +82,7 @@ def test_an_epoch_sees_every_image_once_in_an_order_of_its_own():
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
         feed = _Feed(data, HALF, STILL, seed, CPU)
-        chunks = list(feed.batches(epoch, 0))
+        chunks = [feed.batch(*images) for images in feed.draws(epoch, 0)]
         assert len(chunks) == len(feed) == 6
         orders.append(torch.cat([labels for _, labels in chunks]))
         # 97 = 6 x 16 + 1: the single image left over is skipped.
@@ -97,10 +98,10 @@ def test_an_epoch_sees_every_image_once_in_an_order_of_its_own():
 
 def test_an_epoch_can_begin_at_any_step():
     feed = _Feed(dataset(50), HALF, PLAIN, 3, CPU)
-    whole = list(feed.batches(2, 0))
+    whole = [feed.batch(*images) for images in feed.draws(2, 0)]
     assert len(whole) == 4
     for first in range(5):
-        rest = list(feed.batches(2, first))
+        rest = [feed.batch(*images) for images in feed.draws(2, first)]
         assert len(rest) == 4 - first
         for (inputs, labels), (again, labels_again) in zip(whole[first:], rest, strict=True):
             assert torch.equal(inputs, again)
@@ -178,7 +179,8 @@ def test_sgd_is_torchs_bit_for_bit(nesterov, decay_all, momentum):
     for rate in (0.1, 0.05, 0.2):
         for model in models:
             model(images).square().sum().backward()
-        mine.step(rate)
+        mine.set_learning_rate(rate)
+        mine.step()
         for group in theirs.param_groups:
             group["lr"] = rate
         theirs.step()
@@ -191,7 +193,9 @@ def test_parameters_without_gradient_stay():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     before = weights(model[1])
     model[0](torch.ones(1, 2)).sum().backward()
-    SGD(model, PLAIN).step(0.1)
+    optimizer = SGD(model, PLAIN)
+    optimizer.set_learning_rate(0.1)
+    optimizer.step()
     assert torch.equal(weights(model[1]), before)
 
 
@@ -266,21 +270,57 @@ def test_bfloat16_trains_too():
 
 def test_a_longer_budget_begins_with_the_same_images(monkeypatch):
     seen = []
-    monkeypatch.setattr(_Feed, "batches", _recording(_Feed.batches, seen))
+    monkeypatch.setattr(_Feed, "draws", _recording(_Feed.draws, seen))
     for epochs in (2, 4):
         train(network(), dataset(40), HALF, PLAIN, epochs=epochs, seed=0, device=CPU)
     assert seen[:2] == seen[2:4]
     assert len({tuple(epoch) for epoch in seen[2:]}) == 4
 
 
-def _recording(batches, seen):
+def _recording(draws, seen):
     def record(self, epoch, first):
         seen.append([])
-        for inputs, labels in batches(self, epoch, first):
-            seen[-1].append(float(inputs.double().sum()))
-            yield inputs, labels
+        for images in draws(self, epoch, first):
+            seen[-1].append(float(self.batch(*images)[0].double().sum()))
+            yield images
 
     return record
+
+
+def test_work_is_recorded_once_and_replayed_for_inputs_of_its_shapes(monkeypatch, caplog):
+    seen, records = [], []
+
+    def function(values, factors):
+        seen.append((values.tolist(), factors.tolist()))
+        return (values * factors).sum()
+
+    def recorded(function, *inputs):  # as a graph: fixed inputs, a fixed result
+        records.append(inputs)
+        result = torch.zeros(())
+        return lambda: result.copy_(function(*inputs)), result
+
+    monkeypatch.setattr(replay, "recorded", recorded)
+    monkeypatch.setattr(replay, "_beside", lambda function, *inputs: function(*inputs))
+    work = replay.Replayed(function)
+    sizes = [3, 2, 3, 3, 3, 3, 2, 3]
+    given, results = [], []
+    with caplog.at_level(logging.INFO):
+        for number, size in enumerate(sizes):
+            values, factors = torch.arange(size) + 10.0 * number, torch.full((size,), 2.0 + number)
+            given.append((values.tolist(), factors.tolist()))
+            results.append(float(work(values, factors)))
+            values.zero_()  # whose memory it must not be that is read next time
+    assert seen == given
+    assert results == [sum(v * f for v, f in zip(*each, strict=True)) for each in given]
+    assert len(records) == 1
+    assert caplog.messages == ["steps of 3 images are replayed from a CUDA graph"]
+
+
+def test_cuda_graphs_change_nothing_without_a_gpu():
+    models = [network(), network()]
+    for model, graphs in zip(models, (False, True), strict=True):
+        train(model, dataset(), HALF, PLAIN, epochs=1, seed=0, device=CPU, cuda_graphs=graphs)
+    assert torch.equal(*map(weights, models))
 
 
 def test_evaluation_against_a_loop():

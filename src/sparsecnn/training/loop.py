@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +20,15 @@ from sparsecnn.errors import UserError
 from sparsecnn.seeding import derive_seed
 from sparsecnn.training.checkpoint import Checkpoint, Checkpoints
 from sparsecnn.training.recipe import Recipe
+from sparsecnn.training.replay import Replayed
 from sparsecnn.training.sgd import SGD
 from sparsecnn.training.watch import FirstBadStep
 
 logger = logging.getLogger(__name__)
 
 _REPORT_SECONDS = 30.0
+
+_Work = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def train(
     *,
     precision: torch.dtype = torch.float32,
     compiled: bool = False,
+    cuda_graphs: bool = False,
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], str | None] = lambda: None,
 ) -> list[EpochRecord]:
@@ -98,6 +103,9 @@ def train(
         Number format of forward and backward pass (autocast); weights are float32 always.
     compiled
         Whether `torch.compile` builds the network.
+    cuda_graphs
+        Whether a GPU's steps are replayed from a CUDA graph, to the same bits; elsewhere they are
+        not.
     checkpoints
         Where each epoch is saved, and what is resumed from; the end is bit for bit that of an
         uninterrupted training.
@@ -127,11 +135,14 @@ def train(
         if saved:
             _restore(run, saved)
             logger.info("going on after %s", saved.position)
+        work: _Work = partial(_work, run)
+        if cuda_graphs and device.type == "cuda":
+            work = Replayed(work)
         clock = _Clock(run)
         while run.epoch < epochs:
             if run.step == 0:
                 torch.manual_seed(derive_seed(seed, "dropout", run.epoch))
-            _train_epoch(run, clock, checkpoints, stop)
+            _train_epoch(run, work, clock, checkpoints, stop)
             if checkpoints:
                 checkpoints.save(_checkpoint(run))
     model.eval()
@@ -140,6 +151,7 @@ def train(
 
 def _train_epoch(
     run: _Run,
+    work: _Work,
     clock: "_Clock",
     checkpoints: Checkpoints | None,
     stop: Callable[[], str | None],
@@ -148,8 +160,10 @@ def _train_epoch(
     run.model.train()
     first_rate = run.recipe.learning_rate_at(run.epoch * len(run.feed), len(run.feed), run.epochs)
     bad = FirstBadStep(run.totals.device)
-    for inputs, targets in run.feed.batches(run.epoch, run.step):
-        loss = _take_step(run, inputs, targets)
+    for images in run.feed.draws(run.epoch, run.step):
+        run.optimizer.set_learning_rate(run.learning_rate)
+        loss = work(*images)
+        run.step += 1
         bad.add(loss, run.step)
         _refuse_divergence(run, bad.poll())
         clock.report()
@@ -169,19 +183,22 @@ def _train_epoch(
     clock.report_epoch()
 
 
-def _take_step(run: _Run, inputs: Tensor, targets: Tensor) -> Tensor:
-    """One step of SGD; returns the mean loss of the batch, a scalar on the device."""
+def _work(run: _Run, indices: Tensor, drawn: Tensor) -> Tensor:
+    """One step of SGD on images as `_Feed.draws` gives them; returns their mean loss, a scalar.
+
+    All of it on the device, and nothing of it waits: so that it can be replayed.
+    """
+    inputs, targets = run.feed.batch(indices, drawn)
     with torch.autocast(inputs.device.type, run.precision, run.precision != torch.float32):
         logits = run.network(inputs)
     logits = logits.float()
     loss = functional.cross_entropy(logits, targets, label_smoothing=run.recipe.label_smoothing)
     loss.backward()
-    run.optimizer.step(run.learning_rate)
+    run.optimizer.step()
     # Summed on the device and read once an epoch: reading would wait for each step.
     loss = loss.detach()
     correct = (logits.detach().argmax(1) == targets).sum()
     run.totals += torch.stack([loss * len(targets), correct])
-    run.step += 1
     return loss
 
 
@@ -213,16 +230,22 @@ class _Feed:
     def __len__(self) -> int:
         return math.ceil(self.images_per_epoch / self._size)
 
-    def batches(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and labels of each step of an epoch from step `first` on."""
+    def draws(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `batch` takes for each step of an epoch from step `first` on, on the device.
+
+        Indices of images, int64, shape (N,), and how each is altered, int64, shape (N, 5).
+        """
         count = len(self._labels)
         order = torch.randperm(count, generator=self._generator("order", epoch))
         order = order.to(self._labels.device)
         drawn = self._images.draw(count, self._generator("augmentation", epoch))
         for step in range(first, len(self)):
             at = slice(step * self._size, (step + 1) * self._size)
-            indices = order[at]
-            yield self._images.batch(indices, drawn[at]), self._labels[indices]
+            yield order[at], drawn[at]
+
+    def batch(self, indices: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs, float32, (N, C, H, W), and labels, int64, (N,), of one step."""
+        return self._images.batch(indices, drawn), self._labels[indices]
 
     def _generator(self, purpose: str, epoch: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self._seed, purpose, epoch))

@@ -24,15 +24,27 @@ class SGD:
         self._momenta: dict[Tensor, Tensor] = {
             p: torch.zeros_like(p, requires_grad=False) for p in parameters
         }
-        self._fused = parameters[0].device.type in ("cpu", "cuda")
+        device = parameters[0].device
+        self._fused = device.type in ("cpu", "cuda")
+        # On a GPU a tensor: a step that is replayed finds the rate of now in it.
+        self._rate: float | Tensor = (
+            torch.zeros((), device=device) if device.type == "cuda" else 0.0
+        )
 
     @property
     def momenta(self) -> list[Tensor]:
         """The momentum of each parameter, in the model's order; its state, to be saved or set."""
         return list(self._momenta.values())
 
+    def set_learning_rate(self, value: float) -> None:
+        """For the steps that follow; on a GPU rounded to float32."""
+        if isinstance(self._rate, Tensor):
+            self._rate.fill_(value)
+        else:
+            self._rate = value
+
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self) -> None:
         """Move all parameters against their gradients, and forget these."""
         for group, decay in self._groups:
             moved: list[Tensor] = [p for p in group if p.grad is not None]
@@ -46,7 +58,7 @@ class SGD:
                     foreach=not self._fused,
                     weight_decay=decay,
                     momentum=self._recipe.momentum,
-                    lr=learning_rate,
+                    lr=self._rate,
                     dampening=0.0,
                     nesterov=self._recipe.nesterov,
                     maximize=False,
