@@ -5,14 +5,15 @@ loop: torchvision transforms on PIL images, a DataLoader with a worker per core,
 SGD, loss and accuracy read at every step. Ours trains in each number format asked for. All sides
 run in turn in this process, on the same random images; printed are medians and ratios, and the
 share of this machine's rate of matrix products in that format that our loop turns into training.
-Modes: images per second of our loop as it is, replayed from a CUDA graph, with the network
-compiled, and both, in batches of 128 and 512; what a mode takes to get ready beside it.
+Modes: images per second of our loop as it is and replayed from a CUDA graph, with --compile each
+with the network compiled too, in batches of 128 and 512; beside it what getting ready takes.
 Sharing: images per second of one training with all cores, and of trainings of fewer threads at
 once. Start-up: seconds from the start of a process to the end of its first step.
 
     python benchmarks/training.py --threads 2
     python benchmarks/training.py --parts throughput --batch 512 --images 50000 --device cuda
     python benchmarks/training.py --parts modes --images 12800 --device cuda
+    python benchmarks/training.py --parts modes --models resnet18 --compile --device cuda
 """
 
 import argparse
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -119,20 +121,24 @@ def compare_loops(arguments: argparse.Namespace, device: torch.device) -> None:
 
 
 def compare_modes(arguments: argparse.Namespace, device: torch.device) -> None:
-    """Print for every network and batch the images/s of each mode, and its first epoch's seconds."""
-    modes: dict[str, dict[str, bool]] = {"eager": {}, "compiled": {"compiled": True}}
-    if device.type == "cuda":
-        modes |= {"graphs": {"cuda_graphs": True}}
-        modes |= {"both": {"compiled": True, "cuda_graphs": True}}
+    """Print images/s of every network, batch and mode, and the seconds of its first epoch."""
+    graphs = [False, True] if device.type == "cuda" else [False]
+    modes = list(product([False, True] if arguments.compile else [False], graphs))
     data, number_format = random_images(arguments.images), precision("auto", device)
     print(f"\nimages/s of the third epoch (seconds of the first), {arguments.images} images")
     for model in arguments.models:
         architecture = Architecture(model, arguments.width, len(CLASSES), 32)
         for batch in (128, 512):
             measured = []
-            for name, options in modes.items():
-                training = (data, HALF, Recipe(batch_size=batch), 3, 0, device)
-                history = train(build(architecture), *training, precision=number_format, **options)
+            for compiled, replayed in modes:
+                history = train(
+                    build(architecture),
+                    *(data, HALF, Recipe(batch_size=batch), 3, 0, device),
+                    precision=number_format,
+                    compiled=compiled,
+                    cuda_graphs=replayed,
+                )
+                name = ("graphs" if replayed else "eager") + (", compiled" if compiled else "")
                 rate, first = history[-1].images_per_second, history[0].seconds
                 measured.append(f"{name} {rate:.0f} ({first:.1f})")
             print(f"{model:>12} batch {batch}: {', '.join(measured)}", flush=True)
