@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from sparsecnn.errors import UserError
+from sparsecnn.errors import UserError, in_a_line
 from sparsecnn.gpus import claim_gpu, driver_found
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def use_device(setting: str, *, deterministic: bool = True) -> Iterator[torch.de
     torch for deterministic algorithms, unless told otherwise.
 
     Raises `UserError` if the named device is not there, and where the block runs out of a GPU's
-    memory.
+    memory or needs an operation that has no deterministic form there.
     """
     name = _available(setting)
     if deterministic:
@@ -45,9 +46,9 @@ def use_device(setting: str, *, deterministic: bool = True) -> Iterator[torch.de
         return
     gpus = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
     with claim_gpu(gpus, Path(tempfile.gettempdir()) / f"sparsecnn-{os.getuid()}") as index:
-        torch.cuda.set_device(index)
         logger.info("on GPU %d of %d, %s", index, len(gpus), torch.cuda.get_device_name(index))
-        with memory_explained("run fewer jobs at once (--resources gpu=1)"):
+        with memory_explained("run fewer jobs at once (--resources gpu=1)"), refusals_explained():
+            torch.cuda.set_device(index)  # which takes half a gigabyte of it
             yield torch.device("cuda", index)
 
 
@@ -56,20 +57,42 @@ def memory_explained(advice: str) -> Iterator[None]:
     """Make a `UserError` with this advice of a GPU's running out of memory inside."""
     try:
         yield
-    except RuntimeError as error:
-        # cuDNN and cuBLAS that get no workspace say so in words of their own.
-        signs = ("unable to find an engine", "ALLOC_FAILED")
-        if not isinstance(error, torch.OutOfMemoryError) and not any(
-            s in str(error) for s in signs
-        ):
+    except (RuntimeError, UserError) as error:
+        # While it prunes, what the network raises is the cause of a line about the batch.
+        cause = error.__cause__ if isinstance(error, UserError) else error
+        if not isinstance(cause, RuntimeError) or not _lacks_memory(cause):
             raise
+        logger.info("torch says: %s", in_a_line(cause))
         raise UserError(f"the GPU has too little free memory; {advice}") from None
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    # The driver, cuDNN and cuBLAS say so in words of their own.
+    signs = ("out of memory", "unable to find an engine", "ALLOC_FAILED", "ALLOCATION_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+
+
+@contextmanager
+def refusals_explained() -> Iterator[None]:
+    """Make a `UserError` of torch's refusing inside what has no deterministic form."""
+    try:
+        yield
+    except RuntimeError as error:
+        operation, refused, _ = str(error).partition(" does not have a deterministic")
+        if not refused:
+            raise
+        raise UserError(
+            f"{operation}, which the network needs, has no deterministic form on a GPU: train with "
+            "`training: {deterministic: false}` and leave out diagnostics (`diagnostics: null`), "
+            "or choose `device: cpu`"
+        ) from None
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
     """No TF32 inside: float32 products are float32 products."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    cudnn: Any = torch.backends.cudnn
+    backends = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
     saved = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

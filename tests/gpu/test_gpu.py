@@ -1,21 +1,32 @@
 """What must hold on a GPU; run with `pytest -m gpu`."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from sparsecnn import prune
 from sparsecnn.artifacts import Manifest
 from sparsecnn.data.augmentation import AugmentedImages
+from sparsecnn.data.calibration import augmented_batches, draw_calibration_set
 from sparsecnn.data.dataset import Dataset, Normalization
 from sparsecnn.data.subset import train_sample
 from sparsecnn.device import full_precision, precision, use_device
 from sparsecnn.errors import UserError
 from sparsecnn.evaluation.accuracy import evaluate
 from sparsecnn.evaluation.conditioning import conditioning
-from sparsecnn.evaluation.curvature import flat, gradient, hessian_product
+from sparsecnn.evaluation.curvature import (
+    extreme_eigenvalues,
+    flat,
+    gradient,
+    hessian_product,
+    loss_change,
+)
+from sparsecnn.evaluation.propagation import output_errors
 from sparsecnn.models.network import Architecture, build
+from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
 from sparsecnn.pruning.methods import block_pruners
 from sparsecnn.pruning.patterns import parse_pattern
 from sparsecnn.registry import names
@@ -29,6 +40,13 @@ pytestmark = [
 ]
 HALF = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 RECIPE = Recipe(batch_size=64, learning_rate=0.02)
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_job():
+    """Every test: torch looks for cuBLAS's setting once, at the first product of the process."""
+    with use_device("cuda"):
+        yield
 
 
 @pytest.fixture
@@ -112,6 +130,51 @@ def test_curvature_on_a_gpu_repeats_and_agrees_with_the_cpu(dataset, model):
             found[name] = flat(parts).cpu()
     error = (found["cuda"] - found["cpu"]).norm() / found["cpu"].norm()
     assert error < 1e-6
+
+
+def test_batch_norm_on_a_gpu_agrees_with_the_cpu(dataset):
+    chosen = draw_calibration_set(dataset, HALF, 100, seed=0, class_balanced=True)
+    statistics = []
+    for device in map(torch.device, ("cpu", "cuda")):
+        network = build(Architecture("vgg16", 0.25, 10, 32)).to(device)
+        altered = augmented_batches(
+            chosen, 64, device, 0, crop_padding=4, horizontal_flip=True, cutout=8
+        )
+        recalibrate_batchnorm(network, altered)
+        statistics.append([buffer.cpu() for buffer in network.buffers()])
+    for here, there in zip(*statistics, strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", names("model"))
+def test_diagnostics_on_a_gpu_agree_with_the_cpu(dataset, model):
+    dense = build(Architecture(model, 0.125, 10, 32)).double().eval()
+    found = []
+    for device in map(torch.device, ("cpu", "cuda")):
+        network = copy.deepcopy(dense).to(device)
+        batches = train_sample(dataset, HALF, 32, device, batch_size=24)
+        batches = [(images.double(), labels) for images, labels in batches]
+        pruned = copy.deepcopy(network)
+        prune(pruned, [images for images, _ in batches], method="magnitude")
+        slope = gradient(network, batches)
+        start = torch.ones_like(slope)
+        ends = extreme_eigenvalues(partial(hessian_product, network, batches), start, iterations=3)
+        change = loss_change(network, pruned, batches, slope)
+        errors = output_errors(network, pruned, [images for images, _ in batches])
+        found.append(
+            [ends.largest, ends.smallest, *vars(change).values()]
+            + [part for layer in errors for part in (layer.own, layer.accumulated)]
+        )
+    assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
+
+
+def test_what_has_no_deterministic_form_is_one_line():
+    pooled = nn.AdaptiveAvgPool2d(3)(torch.zeros(1, 1, 8, 8, device="cuda", requires_grad=True))
+    with (
+        pytest.raises(UserError, match=r"adaptive_avg_pool2d_backward.* has no deterministic form"),
+        use_device("cuda"),
+    ):
+        pooled.sum().backward()
 
 
 def test_conditioning_on_a_gpu_agrees_with_the_cpu():

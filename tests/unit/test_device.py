@@ -5,7 +5,13 @@ import sys
 import pytest
 import torch
 
-from sparsecnn.device import full_precision, memory_explained, precision, use_device
+from sparsecnn.device import (
+    full_precision,
+    memory_explained,
+    precision,
+    refusals_explained,
+    use_device,
+)
 from sparsecnn.errors import UserError
 from sparsecnn.pruning.methods import block_pruners
 
@@ -14,26 +20,55 @@ from sparsecnn.pruning.methods import block_pruners
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
         RuntimeError("GET was unable to find an engine to execute this computation"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
-def test_a_gpu_without_memory_is_one_line_with_advice(error):
-    with pytest.raises(UserError) as found, memory_explained("buy another"):
+def test_a_gpu_without_memory_is_one_line_with_advice(error, caplog):
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(UserError) as found,
+        memory_explained("buy another"),
+    ):
         raise error
     assert str(found.value) == "the GPU has too little free memory; buy another"
+    assert f"torch says: {error}" in caplog.text
+
+
+def test_memory_that_a_network_lacks_in_a_batch_is_said_too():
+    with pytest.raises(UserError, match=r"^the GPU has too little"), memory_explained(""):
+        raise UserError("batch 1: it raised OutOfMemoryError") from torch.OutOfMemoryError()
+    with pytest.raises(UserError, match=r"^batch 1"), memory_explained(""):
+        raise UserError("batch 1: it raised ValueError") from ValueError("out of memory")
+    with pytest.raises(UserError, match=r"^batch 1"), memory_explained(""):
+        raise UserError("batch 1: it raised nothing")
+
+
+def test_an_operation_that_is_refused_is_one_line_with_advice():
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
+    try:
+        with pytest.raises(UserError) as found, refusals_explained():
+            torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+    finally:
+        torch.set_deterministic_debug_mode(before)
+    assert str(found.value).startswith("put_, which the network needs, has no deterministic form")
+    assert "`training: {deterministic: false}`" in str(found.value)
 
 
 def test_other_errors_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="shapes"), memory_explained(""):
+    with pytest.raises(RuntimeError, match="shapes"), memory_explained(""), refusals_explained():
         raise RuntimeError("shapes cannot be multiplied")
 
 
 def test_tf32_is_off_inside_and_as_it_was_behind():
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    cudnn = torch.backends.cudnn
+    backends = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
     before = [backend.fp32_precision for backend in backends]
     with full_precision():
-        assert [backend.fp32_precision for backend in backends] == ["ieee", "ieee"]
+        assert [backend.fp32_precision for backend in backends] == ["ieee"] * 3
     assert [backend.fp32_precision for backend in backends] == before
 
 

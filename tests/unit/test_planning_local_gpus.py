@@ -29,13 +29,15 @@ def driver(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("lines", "jobs"),
     [
-        (["80994, Disabled"], 7),
-        (["24110, [N/A]"], 2),
-        (["7900, [N/A]"], 1),
-        (["80994, Disabled", "80994, Disabled"], 14),
-        (["80994, Disabled", "30000, Disabled"], 4),
-        (["80994, Enabled"], 1),
-        (["[N/A], [N/A]"], 1),
+        (["80994, Disabled, Default"], 7),
+        (["24110, [N/A], Default"], 2),
+        (["7900, [N/A], Default"], 1),
+        (["80994, Disabled, Default", "80994, Disabled, Default"], 14),
+        (["80994, Disabled, Default", "30000, Disabled, Default"], 4),
+        (["80994, Enabled, Default"], 1),
+        (["80994, Disabled, Exclusive_Process"], 1),
+        (["[N/A], [N/A], [N/A]"], 1),
+        (["No devices were found"], 1),
         ([], 1),
     ],
 )
@@ -46,7 +48,7 @@ def test_jobs_share_a_gpu_as_far_as_its_memory_allows(driver, lines, jobs):
 
 
 def test_only_visible_gpus_count(driver, monkeypatch):
-    asked = driver(["40000, Disabled"])
+    asked = driver(["40000, Disabled, Default"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-3f,5")
     assert local_gpus.jobs_at_once() == 3
     assert "--id=GPU-3f,5" in asked.read_text().split()
@@ -54,7 +56,7 @@ def test_only_visible_gpus_count(driver, monkeypatch):
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_hidden_gpus_are_none(driver, monkeypatch, hidden):
-    driver(["40000, Disabled"])
+    driver(["40000, Disabled, Default"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     assert not driver_found()
 

@@ -169,7 +169,7 @@ def test_as_many_jobs_as_fit_on_the_gpus_of_the_machine(
 ):
     listing = tmp_path / "bin" / "nvidia-smi"
     listing.parent.mkdir()
-    listing.write_text("#!/bin/sh\necho '80000, Disabled'\n")
+    listing.write_text("#!/bin/sh\necho '80000, Disabled, Default'\n")
     listing.chmod(0o755)
     monkeypatch.setenv("PATH", f"{listing.parent}{os.pathsep}{os.environ['PATH']}")
     if visible is not None:

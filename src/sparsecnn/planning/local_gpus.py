@@ -12,11 +12,12 @@ def jobs_at_once() -> int:
 
     Networks as small as these leave a large GPU idle while a job starts or waits for Python, so
     jobs share one, as many as its free memory allows; of unequal GPUs the fullest decides, since
-    jobs spread evenly (`sparsecnn.gpus`). A GPU that is split into instances (MIG) gets one job.
-    `CUDA_VISIBLE_DEVICES` says which GPUs there are.
+    jobs spread evenly (`sparsecnn.gpus`). A GPU that is split into instances (MIG), or is in a
+    compute mode that admits one process alone, gets one job. `CUDA_VISIBLE_DEVICES` says which GPUs
+    there are.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    query = ["nvidia-smi", "--query-gpu=memory.free,mig.mode.current"]
+    query = ["nvidia-smi", "--query-gpu=memory.free,mig.mode.current,compute_mode"]
     query += ["--format=csv,noheader,nounits", *([f"--id={visible}"] if visible else [])]
     try:
         listed = subprocess.run(query, check=True, capture_output=True, text=True).stdout
@@ -27,7 +28,8 @@ def jobs_at_once() -> int:
 
 
 def _fitting(line: str) -> int:
-    free, _, instances = line.partition(", ")
-    if instances == "Enabled" or not free.isdigit():
+    free, *modes = line.split(", ")
+    alone = any(mode == "Enabled" or mode.startswith("Exclusive") for mode in modes)
+    if alone or not free.isdigit():
         return 1
     return max(1, int(free) // JOB_MEMORY)
