@@ -142,9 +142,7 @@ def test_blocks_as_large_as_on_a_gpu_take_hardly_more_steps(
     steps, step = [0, 0], triangular.MaskedFactor.backward
     for number, block in enumerate([triangular._BLOCK, triangular._PANEL]):
 
-        def counted(
-            self: triangular.MaskedFactor, outputs: Tensor, number: int = number
-        ) -> Tensor:
+        def counted(self: triangular.MaskedFactor, outputs: Tensor, number: int = number) -> Tensor:
             steps[number] += 1
             return step(self, outputs)
 
