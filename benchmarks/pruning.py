@@ -134,11 +134,17 @@ def time_model(name: str, width: float, device: torch.device, images: int) -> No
     for method in ("sparsegpt", "admm"):
         for positions in (None, POSITIONS):
             chosen = {"method": method, "positions_per_image": positions}
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
             result = prune(copy.deepcopy(model), batches, **chosen)
             solving = sum(layer.seconds for layer in result.layers)
+            memory = ""
+            if device.type == "cuda":
+                memory = f"; at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB"
             print(
                 f"{method:>10}, {positions or 'all'} positions: {result.seconds:.1f} s, of which "
-                f"inputs and Hessians {result.seconds - solving:.1f}, solving {solving:.1f}",
+                f"inputs and Hessians {result.seconds - solving:.1f}, solving {solving:.1f}"
+                f"{memory}",
                 flush=True,
             )
 

@@ -1,6 +1,7 @@
 """What must hold on a GPU; run with `pytest -m gpu`."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -27,8 +28,14 @@ from sparsecnn.evaluation.curvature import (
 from sparsecnn.evaluation.propagation import output_errors
 from sparsecnn.models.network import Architecture, build
 from sparsecnn.pruning.batchnorm import recalibrate_batchnorm
+from sparsecnn.pruning.factor import Curvature
+from sparsecnn.pruning.leastsquares import refit
+from sparsecnn.pruning.memory import layer_need
 from sparsecnn.pruning.methods import block_pruners
+from sparsecnn.pruning.methods.sparsegpt import SparseGPT
 from sparsecnn.pruning.patterns import parse_pattern
+from sparsecnn.pruning.problem import Problem, Solution
+from sparsecnn.pruning.settings import read_settings
 from sparsecnn.registry import names
 from sparsecnn.training.checkpoint import Checkpoints
 from sparsecnn.training.loop import train
@@ -193,9 +200,9 @@ def test_the_fused_kernel_gives_the_masks_of_the_plain_path(monkeypatch, pattern
     layer = torch.nn.Linear(192, 100).cuda()
     inputs = torch.randn(512, 192, device="cuda").relu()
     copies = [copy.deepcopy(layer), layer]
-    fused = prune(copies[0], [inputs], pattern=pattern, precision=dtype)
+    fused = prune(copies[0], [inputs], method="sparsegpt", pattern=pattern, precision=dtype)
     monkeypatch.setattr(block_pruners, "_has_triton", lambda device: False)
-    plain = prune(copies[1], [inputs], pattern=pattern, precision=dtype)
+    plain = prune(copies[1], [inputs], method="sparsegpt", pattern=pattern, precision=dtype)
     assert (fused.masks[""] == plain.masks[""]).float().mean() >= agreement
     if agreement == 1:
         torch.testing.assert_close(copies[0].weight, copies[1].weight)
@@ -280,3 +287,99 @@ def test_too_large_a_batch_is_one_line(dataset):
                 train(network, dataset, HALF, RECIPE, epochs=1, seed=0, device=device)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def problem(columns, rows, dtype, pattern="2:4"):
+    """Two groups with correlated inputs, on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    sources = torch.randn(2, 4 * columns, 30, generator=generator)
+    mixed = sources @ torch.randn(2, 30, columns, generator=generator)
+    inputs = (mixed + torch.randn(mixed.shape, generator=generator)).relu().to(dtype)
+    weight = torch.randn(2, rows, columns, generator=generator, dtype=dtype)
+    curvature = Curvature(inputs.mT @ inputs / (2 * columns), 0.01)
+    return Problem(weight, curvature, parse_pattern(pattern), columns)
+
+
+def on_gpu(one):
+    return replace(
+        one, weight=one.weight.cuda(), known=Curvature(one.known.hessian.cuda(), one.known.damping)
+    )
+
+
+@pytest.mark.parametrize(("dtype", "agreement"), [(torch.float64, 1.0), (torch.float32, 0.998)])
+@pytest.mark.parametrize("pattern", ["1:4", "2:4", "3:4"])
+def test_sparsegpt_by_the_fused_kernel_is_sparsegpt(monkeypatch, pattern, dtype, agreement):
+    # Rows and columns that fill neither a warp nor a block.
+    one = problem(264, 37, dtype, pattern)
+    fused = SparseGPT().solve(on_gpu(one))
+    monkeypatch.setattr(block_pruners, "_has_triton", lambda device: False)
+    plain, there = SparseGPT().solve(one), SparseGPT().solve(on_gpu(one))
+    for other in (plain, there):
+        assert (fused.mask.cpu() == other.mask.cpu()).float().mean() >= agreement
+        if agreement == 1:
+            torch.testing.assert_close(fused.weight.cpu(), other.weight.cpu())
+
+
+@pytest.mark.parametrize("columns", [64, 600])  # rows factored one by one; conjugate gradients
+def test_refit_on_a_gpu_agrees_with_the_cpu(columns):
+    one = problem(columns, 37, torch.float64)
+    mask = one.pattern.mask(one.weight.abs())
+    with use_device("cuda"):
+        here, there = (
+            refit(each, Solution(each.weight * kept, kept)).weight.cpu()
+            for each, kept in ((one, mask), (on_gpu(one), mask.cuda()))
+        )
+    torch.testing.assert_close(there, here)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"method": method} for method in names("method")),
+        {"method": "sparsegpt", "selection": "joint"},
+        {"method": "sparsegpt", "pattern": "4:8", "column_order": "importance"},
+        {"method": "admm", "pattern": "50%"},
+        {"method": "static_obs", "layout": "flattened", "ridge": 0.01, "calibration": "sequential"},
+        {"method": "wanda", "permute_channels": True, "bias_correction": True},
+    ],
+    ids=str,
+)
+def test_pruning_on_a_gpu_gives_the_same_bits_twice(options):
+    network = build(Architecture("resnet18", 0.25, 10, 32)).eval()
+    generator = torch.Generator().manual_seed(0)
+    runs = []
+    inputs = torch.randn(96, 3, 32, 32, generator=generator).split(64)
+    with use_device("cuda") as device:
+        for _ in range(2):
+            pruned = copy.deepcopy(network).to(device)
+            result = prune(pruned, inputs, positions_per_image=64, **options)
+            runs.append(pruned.state_dict())
+    assert 0.3 < result.sparsity < 0.8
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+@pytest.mark.filterwarnings("ignore:Please use the new API")
+def test_the_callers_tf32_changes_no_bit_of_pruning():
+    inputs, layer = torch.randn(512, 192).cuda().relu(), torch.nn.Linear(192, 64).cuda()
+    copies = [copy.deepcopy(layer), layer]
+    before = torch.get_float32_matmul_precision()
+    prune(copies[0], [inputs])
+    try:
+        torch.set_float32_matmul_precision("high")
+        prune(copies[1], [inputs])
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(copies[0].weight, copies[1].weight)
+
+
+@pytest.mark.parametrize("method", ["admm", "sparsegpt", "static_obs", "wanda"])
+@pytest.mark.parametrize("size", [(4800, 64), (64, 100_000)])
+def test_a_layer_takes_of_a_gpu_what_is_said_beforehand(method, size):
+    layer, batch = torch.nn.Linear(*size).cuda(), torch.randn(64, size[0], device="cuda")
+    prune(torch.nn.Linear(256, 8).cuda(), [batch[:, :64].repeat(1, 4)], method=method)
+    need = layer_need(read_settings(method=method), layer.weight.shape, 1)
+    torch.cuda.reset_peak_memory_stats()
+    base = torch.cuda.memory_allocated() + layer.weight.nbytes  # a copy of it is made
+    prune(layer, [batch], method=method)
+    assert torch.cuda.max_memory_allocated() - base <= 1.15 * need.solving + 64 * 2**20

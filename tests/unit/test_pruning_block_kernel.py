@@ -52,8 +52,11 @@ def test_of_equal_scores_the_earlier_columns_are_kept(monkeypatch: pytest.Monkey
     assert SparseGPT().solve(problem).mask.int().tolist() == [[[1, 1, 0, 0] * 2] * 3]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "fp64"])
-def test_kernel_compiles_for_a_gpu(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(("dtype", "other"), [("fp32", ".f64"), ("fp64", ".f32")])
+def test_kernel_compiles_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, other: str, capability: int
+) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     from triton.compiler import compile as compiled
@@ -66,4 +69,8 @@ def test_kernel_compiles_for_a_gpu(monkeypatch: pytest.MonkeyPatch, dtype: str) 
     signature = {name: types[name] for name in kernel.arg_names}
     source = ASTSource(kernel, signature, {"kept": 2, "tile": 32})
     options = {"num_warps": 1, "enable_fp_fusion": True}
-    assert compiled(source, target=GPUTarget("cuda", 80, 32), options=options).asm["cubin"]
+    code = compiled(source, target=GPUTarget("cuda", capability, 32), options=options).asm
+    assert code["cubin"]
+    assert other not in code["ptx"], "something is computed in the other precision"
+    assert "ld.global.nc" not in code["ptx"], "what was just stored is read by another cache"
+    assert ".local" not in code["ptx"]

@@ -132,6 +132,26 @@ def test_float32_comes_as_near_to_the_least_error_as_it_says(
     assert error(result) <= (1 + 2 * excess) * error(best)
 
 
+def test_blocks_as_large_as_on_a_gpu_take_hardly_more_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sources = torch.randn(1, 900, 60) @ torch.randn(1, 60, 600)
+    inputs = (sources + torch.randn_like(sources)).relu()
+    weight, mask = torch.randn(1, 8, 600), torch.rand(1, 8, 600) < 0.5
+    problem = Problem(weight, Curvature(inputs.mT @ inputs / 450, 0.01), NM(2, 4), 600)
+    steps, step = [0, 0], triangular.MaskedFactor.backward
+    for number, block in enumerate([triangular._BLOCK, triangular._PANEL]):
+
+        def counted(self: triangular.MaskedFactor, outputs: Tensor, number: int = number) -> Tensor:
+            steps[number] += 1
+            return step(self, outputs)
+
+        monkeypatch.setattr(triangular.MaskedFactor, "backward", counted)
+        monkeypatch.setattr(triangular, "_BLOCK", block)
+        refit(problem, Solution(weight * mask, mask))
+    assert 2 < steps[1] <= 1.2 * steps[0]
+
+
 def test_damping_is_relative_to_the_mean_of_the_live_diagonal() -> None:
     hessian = torch.diag(torch.tensor([2.0, 0.0, 4.0]))[None]
     assert damped(hessian, 0.5).diagonal(dim1=-2, dim2=-1).tolist() == [[3.5, 4.5, 5.5]]

@@ -5,6 +5,7 @@ import json
 import resource
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -479,6 +480,21 @@ def test_with_little_memory_passes_are_run_again_and_every_bit_is_the_same(
         layer.relative_error for layer in other.layers
     ]
     assert result.masks.keys() == other.masks.keys()
+
+
+def test_the_first_pass_keeps_no_inputs_of_layers() -> None:
+    gone = []
+
+    class Forgetful(Chain):
+        def run(self, x: Tensor) -> Tensor:
+            x = self.layers[0](x)
+            memory = weakref.ref(x.untyped_storage())
+            x = self.layers[1](x)
+            gone.append(memory() is None)
+            return x
+
+    prune(Forgetful(), rows(24), include="layers.[01]")
+    assert gone[0]
 
 
 def test_those_batches_are_kept_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -393,6 +393,20 @@ def test_forward_passes_see_what_the_caller_set() -> None:
     assert seen == [(True, torch.bfloat16, "meta", True, False, 1)] * 7
 
 
+def test_nothing_slows_the_solver_that_the_caller_did_not_ask_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    solve, modes = driver.solve_layer, []
+
+    def looked_at(*args: Any) -> Any:
+        modes.extend(_get_current_function_mode_stack())
+        return solve(*args)
+
+    monkeypatch.setattr(driver, "solve_layer", looked_at)
+    prune(network(), images())
+    assert not modes
+
+
 def test_an_interrupt_waits_for_the_pass_that_it_interrupts() -> None:
     model, modes = network(), []
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 _BLOCK = 32
-"""Columns at once. Within a block is solved by iteration, which costs more in larger ones."""
+"""Columns at once. Within a block is solved by iteration, which costs more in larger ones; but on a
+GPU, where an operation on a few columns takes as long as on many, a block is a panel."""
 
 _PANEL = 256
 """Columns whose products with all others are computed at once; a multiple of `_BLOCK`."""
@@ -63,10 +64,11 @@ class MaskedFactor:
 
     @cached_property
     def _panels(self) -> list[tuple[slice, list[_Block]]]:
+        size = _PANEL if self.upper.is_cuda else _BLOCK
         return [
             (
                 panel,
-                [_Block(here, self.upper[:, here, here].triu()) for here in _cut(panel, _BLOCK)],
+                [_Block(here, self.upper[:, here, here].triu()) for here in _cut(panel, size)],
             )
             for panel in _cut(slice(0, self.upper.shape[-1]), _PANEL)
         ]

@@ -68,7 +68,8 @@ class Surroundings:
             stack.enter_context(torch.no_grad())
             for kind, _ in self.autocast:
                 stack.enter_context(torch.autocast(kind, enabled=False))
-            stack.enter_context(torch.device("cpu"))
+            if self.device.type != "cpu":  # torch would ask it at every operation
+                stack.enter_context(torch.device("cpu"))
             yield
 
 

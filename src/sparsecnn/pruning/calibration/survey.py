@@ -101,8 +101,8 @@ class _Recorder(Watch):
 
     def before(self, name: str, call: Call) -> None:
         self.first_read.setdefault(name)
-        kept = Call(call.inputs[:0], call.bias, call.convolution)
-        self.calls.append((name, kept))
+        none = call.inputs.new_empty(0)  # a view would keep all inputs until the pass ends
+        self.calls.append((name, Call(none, call.bias, call.convolution)))
 
     def read(self, name: str, function: str) -> None:
         self.first_read.setdefault(name)
