@@ -62,7 +62,7 @@ def main(
     images, normalization, images_manifest = load_dataset(dataset, origins["dataset"], "train")
     parents = {"dataset": images_manifest.content, "dense": parent.content}
     value = {key: parent.settings[key] for key in ("model", "recipe", "epochs", "seed")}
-    with use_device(device) as on, full_precision():
+    with use_device(device, deterministic=settings["deterministic"]) as on, full_precision():
         batches = train_sample(images, normalization, settings["images"], on)
         model.to(on)
         slope = gradient(model, batches)

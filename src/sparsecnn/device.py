@@ -82,9 +82,8 @@ def refusals_explained() -> Iterator[None]:
         if not refused:
             raise
         raise UserError(
-            f"{operation}, which the network needs, has no deterministic form on a GPU: train with "
-            "`training: {deterministic: false}` and leave out diagnostics (`diagnostics: null`), "
-            "or choose `device: cpu`"
+            f"{operation}, which the network needs, has no deterministic form on a GPU; set "
+            "`training: {deterministic: false}`, which is for diagnostics too, or `device: cpu`"
         ) from None
 
 

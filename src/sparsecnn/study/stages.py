@@ -117,6 +117,7 @@ class Stages:
         settings = {
             "images": self._config["diagnostics"]["images"],
             "variants": diagnosed(self._config),
+            "deterministic": self._config["training"]["deterministic"],
         }
         code = self._code("diagnose.py", model)
         return Origin(settings | self._versions, code)
