@@ -122,14 +122,34 @@ def _beside(path: Path, folder: Path, tree: ast.AST) -> Iterator[Path]:
 
 
 def canonical_code(source: str) -> str:
-    """Source text reduced to what runs: no comments, docstrings or formatting."""
+    """Source text reduced to what runs: no comments, docstrings or formatting.
+
+    As text of its syntax tree, the same whichever version of Python parsed it.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             kept = [s for s in body if not _is_bare_string(s)]
             node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
+        if isinstance(node, ast.JoinedStr):  # Python 3.12 alone finds empty texts in some
+            node.values = [v for v in node.values if not isinstance(v, ast.Constant) or v.value]
+    return _written(tree)
+
+
+def _written(part: object) -> str:
+    """A part of a syntax tree as text that is the same in every Python.
+
+    `ast.unparse` chooses quotes in f-strings by what its own Python can read, and `ast.dump` names
+    fields that others have not. Here what is empty is left out, as every new field is where it is
+    not used.
+    """
+    if isinstance(part, list):
+        return f"[{', '.join(map(_written, part))}]"
+    if not isinstance(part, ast.AST):
+        return ascii(part)
+    fields = ((name, value) for name, value in ast.iter_fields(part) if value not in (None, []))
+    return f"{type(part).__name__}({', '.join(f'{n}={_written(v)}' for n, v in fields)})"
 
 
 def _is_bare_string(node: ast.AST) -> bool:

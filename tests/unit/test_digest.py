@@ -70,3 +70,20 @@ def test_comments_docstrings_and_formatting_do_not_count(tree):
         "def f(a): return a  # done"
     )
     assert canonical_code("def f(a): return a") != canonical_code("def f(a): return -a")
+
+
+def test_code_is_written_alike_by_every_python():
+    # What ast.unparse and ast.dump do not: quotes, and fields that came with later versions. After
+    # the width inside the format Python 3.12 finds an empty text.
+    assert canonical_code("f\"{a['b']:>{c}}\"") == (
+        "Module(body=[Expr(value=JoinedStr(values=[FormattedValue("
+        "value=Subscript(value=Name(id='a', ctx=Load()), slice=Constant(value='b'), ctx=Load()), "
+        "conversion=-1, format_spec=JoinedStr(values=[Constant(value='>'), "
+        "FormattedValue(value=Name(id='c', ctx=Load()), conversion=-1)]))]))])"
+    )
+    assert canonical_code("def f(a): 'Say.'\nclass A: x = None, 0, 'é', ()") == (
+        "Module(body=[FunctionDef(name='f', args=arguments(args=[arg(arg='a')]), body=[Pass()]), "
+        "ClassDef(name='A', body=[Assign(targets=[Name(id='x', ctx=Store())], value=Tuple(elts=["
+        "Constant(), Constant(value=0), Constant(value='\\xe9'), Tuple(ctx=Load())], "
+        "ctx=Load()))])])"
+    )

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sparsecnn.digest import own_code
+from sparsecnn.digest import canonical_code, own_code
 from sparsecnn.errors import UserError
 from sparsecnn.models.builders import build_own
 from sparsecnn.models.network import Architecture, build, build_without_numbers
@@ -143,7 +143,7 @@ def test_the_code_of_a_builder_is_its_file_and_what_that_imports_beside_it(folde
     (folder / "unused.py").write_text("1 / 0\n")
     code = own_code(folder / "nets.py")
     assert list(code) == ["layers/__init__.py", "layers/conv.py", "nets.py", "parts.py"]
-    assert code["nets.py"] == "import torch\nfrom layers import f"
+    assert code["nets.py"] == canonical_code("import torch\nfrom layers import f")
     (package / "conv.py").write_text("def broken(:\n")
     with pytest.raises(UserError, match=r"conv\.py, line 1: "):
         own_code(folder / "nets.py")
