@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -125,8 +126,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         for module in modes:
             module.training = False
-        # Not inference mode, in which linear layers and convolutions come in other forms.
-        with torch.no_grad():
+        # Not inference mode, in which linear layers and convolutions come in other forms. Attention
+        # as plain products, since torch 2.11 does not count those of the CPU's fused kernel.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
