@@ -62,8 +62,9 @@ def _reason(log: Path) -> str:
     if errors := _ERROR.findall(text):
         last = "\n  ".join(errors)
     elif "Traceback" not in text:
+        # Before its first line a job imports packages; what is wrong with these is not in its log.
         last = "it ended without an error of its own: stopped, killed, or out of memory" + (
-            f"; its last line: {last}" if last else ""
+            f"; its last line: {last}" if last else ", or a package is missing (as said above)"
         )
     return f"{last}\n  its log: {log}"
 

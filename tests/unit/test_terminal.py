@@ -70,7 +70,7 @@ def test_of_a_defect_the_end_of_the_traceback_is_told(ended):
 
 
 def test_a_job_that_ended_without_a_word_is_said_to_have(ended):
-    assert "stopped, killed, or out of memory\n" in ended(None)
+    assert "stopped, killed, or out of memory, or a package is missing" in ended(None)
     assert "out of memory; its last line: epoch 1/2" in ended("12:00:00 epoch 1/2\n")
 
 
