@@ -15,7 +15,6 @@ from sparsecnn.image_limits import shape_problem
 
 _CHUNK = 4096
 _LISTED = 5
-_NORMALIZATION = ("mean", "std")
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def load_dataset(
     With `split` nothing is read of the other one, which then holds no image: shape (0, C, H, W).
     """
     parts = ("images", "labels")
-    names = split and [*(f"{split}_{part}" for part in parts), "classes", *_NORMALIZATION]
+    names = split and [*(f"{split}_{part}" for part in parts), "classes", "mean", "std"]
     tensors, manifest = read_tensors(path, "dataset", origin, names)
     if split:
         other = "test" if split == "train" else "train"

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _REPORT_SECONDS = 30.0
 
-_Work = Callable[[Tensor, Tensor], Tensor]
+_TakeStep = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,14 @@ def train(
         if saved:
             _restore(run, saved)
             logger.info("going on after %s", saved.position)
-        work: _Work = partial(_work, run)
+        take_step: _TakeStep = partial(_take_step, run)
         if cuda_graphs and device.type == "cuda":
-            work = Replayed(work)
+            take_step = Replayed(take_step)
         clock = _Clock(run)
         while run.epoch < epochs:
             if run.step == 0:
                 torch.manual_seed(derive_seed(seed, "dropout", run.epoch))
-            _train_epoch(run, work, clock, checkpoints, stop)
+            _train_epoch(run, take_step, clock, checkpoints, stop)
             if checkpoints:
                 checkpoints.save(_checkpoint(run))
     model.eval()
@@ -151,7 +151,7 @@ def train(
 
 def _train_epoch(
     run: _Run,
-    work: _Work,
+    take_step: _TakeStep,
     clock: "_Clock",
     checkpoints: Checkpoints | None,
     stop: Callable[[], str | None],
@@ -162,7 +162,7 @@ def _train_epoch(
     bad = FirstBadStep(run.totals.device)
     for images in run.feed.draws(run.epoch, run.step):
         run.optimizer.set_learning_rate(run.learning_rate)
-        loss = work(*images)
+        loss = take_step(*images)
         run.step += 1
         bad.add(loss, run.step)
         _refuse_divergence(run, bad.poll())
@@ -183,7 +183,7 @@ def _train_epoch(
     clock.report_epoch()
 
 
-def _work(run: _Run, indices: Tensor, drawn: Tensor) -> Tensor:
+def _take_step(run: _Run, indices: Tensor, drawn: Tensor) -> Tensor:
     """One step of SGD on images as `_Feed.draws` gives them; returns their mean loss, a scalar.
 
     All of it on the device, and nothing of it waits: so that it can be replayed.
