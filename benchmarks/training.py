@@ -56,7 +56,10 @@ CLASSES = tuple("abcdefghij")
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, help="by default all but modes")
+    usual = [part for part in PARTS if part != "modes"]
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=usual, help="not modes, unless asked for"
+    )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=128)
@@ -72,7 +75,6 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "mps"])
     arguments = parser.parse_args()
-    arguments.parts = arguments.parts or [part for part in PARTS if part != "modes"]
     torch.set_num_threads(arguments.threads)
     with use_device(arguments.device) as device:
         auto = number_format_name(precision("auto", device))
